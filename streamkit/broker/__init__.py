@@ -1,0 +1,35 @@
+"""A Kafka-compatible log behind small protocols: topics, fetching, producing, groups."""
+
+from streamkit.broker.protocols import (
+    EARLIEST,
+    LAST_STABLE,
+    LATEST,
+    Admin,
+    Appended,
+    Broker,
+    CommittedOffset,
+    Fetched,
+    Fetcher,
+    Group,
+    Isolation,
+    OffsetSpec,
+    Producer,
+    TopicDescription,
+)
+
+__all__ = [
+    "EARLIEST",
+    "LAST_STABLE",
+    "LATEST",
+    "Admin",
+    "Appended",
+    "Broker",
+    "CommittedOffset",
+    "Fetched",
+    "Fetcher",
+    "Group",
+    "Isolation",
+    "OffsetSpec",
+    "Producer",
+    "TopicDescription",
+]

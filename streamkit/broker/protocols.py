@@ -1,0 +1,217 @@
+"""What the engine asks of a log server: five small protocols, the same for the embedded log and for Kafka.
+
+All calls block; a broker may run its client elsewhere. All are safe to call from several threads, except that
+one `Producer` belongs to one thread at a time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol, TypeAlias
+
+from streamkit.records import EncodedRecords, TopicPartition
+
+__all__ = [
+    "EARLIEST",
+    "LAST_STABLE",
+    "LATEST",
+    "Admin",
+    "Appended",
+    "Broker",
+    "CommittedOffset",
+    "Fetched",
+    "Fetcher",
+    "Group",
+    "Isolation",
+    "OffsetSpec",
+    "Producer",
+    "TopicDescription",
+]
+
+Isolation: TypeAlias = Literal["read_committed", "read_uncommitted"]
+
+OffsetSpec: TypeAlias = int
+"""EARLIEST, LATEST, LAST_STABLE, or a timestamp in ms (>= 0): the first offset whose timestamp is not below it."""
+
+EARLIEST: Final[OffsetSpec] = -2
+LATEST: Final[OffsetSpec] = -1
+LAST_STABLE: Final[OffsetSpec] = -3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicDescription:
+    """A topic as it is: its partition count and the configs that were set (Kafka's names and spelling)."""
+
+    name: str
+    partition_count: int
+    config: Mapping[str, str] = field(default_factory=dict)
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommittedOffset:
+    """The next offset a group reads, and a note of at most 4,096 bytes that was committed with it."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """Whole record batches of one partition, control batches and aborted transactions already left out.
+
+    `record_batches` are encoded v2 batches in offset order; the first may begin before the position asked for (a
+    reader skips those records). `next_offset` is where to fetch next: it may lie beyond the last batch.
+    `end_offset` is the last stable offset for a read-committed fetcher, else the durable end.
+    """
+
+    topic_partition: TopicPartition
+    record_batches: Sequence[bytes]
+    next_offset: int
+    end_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """The first and last offset given out to what one transaction or flush wrote in one partition (inclusive)."""
+
+    base_offset: int
+    last_offset: int
+
+
+class Admin(Protocol):
+    """Topics and their offsets."""
+
+    def create_topic(self, name: str, partition_count: int, config: Mapping[str, str] | None = None) -> None:
+        """Create a topic durably. An existing one with the same count and config is fine.
+
+        Raises:
+            ConfigError: The name, count or config is not valid, or differs from the existing topic's.
+        """
+        ...
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and its records.
+
+        Raises:
+            UnknownTopicError: There is none.
+        """
+        ...
+
+    def describe_topics(self) -> Mapping[str, TopicDescription]:
+        """Return all topics by name."""
+        ...
+
+    def list_offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Mapping[TopicPartition, int]:
+        """Return an offset for each partition; a timestamp beyond the last record gives the end offset."""
+        ...
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """Move the log start of each partition up to an offset; whole segments below it are removed."""
+        ...
+
+    def log_id(self) -> str:
+        """Return the identity of this log or cluster; state stamped with another one is not its state."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Reads record batches by position; keeps no position of its own that a caller could see."""
+
+    def fetch(
+        self, positions: Mapping[TopicPartition, int], *, wait_ms: float, bytes_max: int
+    ) -> Sequence[Fetched]:
+        """Return what lies at the positions, at most about `bytes_max` per partition, at least one batch.
+
+        Waits up to `wait_ms` when nothing is there; partitions without news are left out of the answer.
+
+        Raises:
+            OffsetOutOfRangeError: A position is before the log start or after the end.
+            UnknownTopicError: A partition does not exist.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class Producer(Protocol):
+    """Appends records: idempotent without a transactional id, in transactions with one.
+
+    With a transactional id, opening it fenced the predecessor and ended its open transaction.
+    """
+
+    def begin(self) -> None:
+        """Open a transaction. Only for a transactional producer."""
+        ...
+
+    def send(self, to: TopicPartition, records: EncodedRecords) -> None:
+        """Append records, in order. They are visible to read-committed readers after `commit` (or `flush`).
+
+        Raises:
+            RecordTooLargeError: A record exceeds the topic's limit. Nothing of this call was appended; abort.
+            ProducerFencedError: A newer producer has the id. The transaction is gone.
+        """
+        ...
+
+    def send_offsets(self, group: str, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
+        """Make the group's offsets a part of the open transaction."""
+        ...
+
+    def commit(self) -> Mapping[TopicPartition, Appended]:
+        """Make everything sent since `begin` durable and visible, all or nothing.
+
+        Raises:
+            ProducerFencedError: Nothing of the transaction is visible.
+            CommitFailedError: Unknown outcome: throw this producer away and read the committed offsets.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Make everything sent since `begin` invisible to read-committed readers."""
+        ...
+
+    def flush(self) -> Mapping[TopicPartition, Appended]:
+        """Return once everything sent since the last flush is durable. Only without a transactional id."""
+        ...
+
+    def close(self) -> None:
+        """Abort an open transaction and give the id back; closing twice does nothing."""
+        ...
+
+
+class Group(Protocol):
+    """Committed offsets of one consumer group."""
+
+    def committed(self) -> Mapping[TopicPartition, CommittedOffset]:
+        """Return the group's committed offsets."""
+        ...
+
+    def commit(self, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
+        """Commit offsets durably outside a transaction, all or none."""
+        ...
+
+
+class Broker(Protocol):
+    """One log: the doors to it."""
+
+    @property
+    def admin(self) -> Admin:
+        """Topics and offsets."""
+        ...
+
+    def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
+        """Return a new fetcher."""
+        ...
+
+    def producer(self, transactional_id: str | None = None) -> Producer:
+        """Return a new producer; with an id, fence the predecessor and end its open transaction first."""
+        ...
+
+    def group(self, name: str) -> Group:
+        """Return the consumer group of that name (it need not exist)."""
+        ...
+
+    def close(self) -> None:
+        """Close everything; closing twice does nothing."""
+        ...

@@ -1,0 +1,236 @@
+"""The nodes of a logical graph: frozen data, named, without I/O.
+
+A node refers to its inputs by name. `LogicalGraph.nodes` is in definition order, so inputs come before users.
+A value type of `None` means "whatever orjson returns" for a source, and "unknown" after `map` and the like.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import polars as pl
+
+from streamkit.graph.windows import Tumbling
+
+__all__ = [
+    "Aggregate",
+    "Aggregation",
+    "Columns",
+    "Emit",
+    "EventTime",
+    "Filter",
+    "FlatMap",
+    "Fold",
+    "KeyBy",
+    "Late",
+    "LogicalGraph",
+    "Map",
+    "MapBatches",
+    "MapValues",
+    "Merge",
+    "Node",
+    "Peek",
+    "Reduce",
+    "Select",
+    "Sink",
+    "Source",
+    "ToStream",
+    "Typed",
+    "Window",
+]
+
+Emit: TypeAlias = Literal["final", "update"]
+AggregateKind: TypeAlias = Literal["count", "sum", "min", "max", "mean", "first", "last"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventTime:
+    """Where event time comes from. `field` is a field's name or a function; None takes the record's own timestamp."""
+
+    field: str | Callable[[Any], int | datetime] | None = None
+    out_of_orderness_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What every node has. `inputs` are names of earlier nodes; `doc` is the function's docstring."""
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Node):
+    """Records of a topic. `key_type` None leaves keys as `bytes | None`; `value_type` None is untyped JSON."""
+
+    topic: str
+    key_type: Any = None
+    value_type: Any = None
+    event_time: EventTime = field(default_factory=EventTime)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map(Node):
+    """One value to one value."""
+
+    fn: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlatMap(Node):
+    """One value to any number of values, in order."""
+
+    fn: Callable[[Any], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter(Node):
+    """Keeps the rows whose predicate is true (`negate`: not true). On a table it drops keys whose value fails."""
+
+    predicate: Callable[[Any], bool] | pl.Expr
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peek(Node):
+    """Calls a function with each value and passes the row on."""
+
+    fn: Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapBatches(Node):
+    """Hands the user the frame itself; row-wise, and may change the number of rows.
+
+    A frame of another height must carry the column `__row__` that it was given (the row each row stems from).
+    """
+
+    fn: Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select(Node):
+    """Columns out of columns; `keep` adds them to what is there (`with_columns`) instead of replacing it."""
+
+    expressions: tuple[pl.Expr, ...]
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed(Node):
+    """States what the rows are; checked against the known schema when the graph is built."""
+
+    value_type: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyBy(Node):
+    """Changes the key: a function, a field's name or an expression. The next stateful node reads a shuffle.
+
+    `shards` is the partition count of the repartition topic, `<job>-<name>-repartition`.
+    """
+
+    key: Callable[[Any], Any] | str | pl.Expr
+    key_type: Any = None
+    shards: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Node):
+    """The rows of several streams, each in its own order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window(Node):
+    """Assigns windows and judges lateness, upstream of a shuffle."""
+
+    window: Tumbling
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late(Node):
+    """The rows that a `Window` node judged late, unchanged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """`aggregate`: a start value, a step, and a merge where partial results can be combined."""
+
+    fn: Callable[[Any, Any], Any]
+    initial: Callable[[], Any]
+    merge: Callable[[Any, Any], Any] | None = None
+    accumulator_type: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce:
+    """`reduce`: one associative function; combines before the shuffle unless `commutative` is false."""
+
+    fn: Callable[[Any, Any], Any]
+    commutative: bool = True
+    value_type: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One built-in aggregate of one column; `count` counts rows and has no column."""
+
+    kind: AggregateKind
+    column: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """`agg`: named built-in aggregates. `scalar` results are the bare value of the only one (`count`)."""
+
+    aggregates: Mapping[str, Aggregate]
+    scalar: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregation(Node):
+    """The stateful node: owns the store and the changelog that bear its name. Its input is a key-bearing node or `Window`."""
+
+    how: Fold | Reduce | Columns
+    emit: Emit = "update"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapValues(Node):
+    """One value of a table to another; the key stays."""
+
+    fn: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToStream(Node):
+    """The results of a final table as facts, keyed by the plain key, stamped window end - 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink(Node):
+    """Writes rows to a topic."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalGraph:
+    """A job as its author wrote it: nodes in definition order, under the job's name."""
+
+    job: str
+    nodes: tuple[Node, ...]
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name (KeyError if there is none)."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def children(self, name: str) -> Sequence[Node]:
+        """Return the nodes that read from `name`, in definition order."""
+        return [node for node in self.nodes if name in node.inputs]
