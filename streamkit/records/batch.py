@@ -7,8 +7,8 @@ Not here: serdes (`serde`), operators (`runtime`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,10 @@ import polars as pl
 from streamkit.records.encoded import Header
 from streamkit.records.record import TopicPartition
 
-__all__ = ["Batch", "Column", "Decoder", "RowError"]
+__all__ = ["NEVER_MS", "Batch", "Column", "Decoder", "Origin", "RowError"]
+
+NEVER_MS: Final = -(2**63)
+"""A watermark or timestamp before all others: nothing was seen yet."""
 
 
 class RowError(Exception):
@@ -61,9 +64,12 @@ class Decoder(Protocol):
 
 
 class Column:
-    """One column of rows in up to three forms; the missing ones are made on first use and kept."""
+    """One column of rows in up to three forms; the missing ones are made on first use and kept.
 
-    __slots__ = ("_encoded", "_frame", "_objects", "decoder")
+    `take` is lazy: rows are picked only when somebody asks for them, so a column that is replaced costs nothing.
+    """
+
+    __slots__ = ("_encoded", "_frame", "_indices", "_objects", "_parent", "decoder")
 
     def __init__(
         self,
@@ -73,112 +79,169 @@ class Column:
         objects: list[Any] | None = None,
         frame: pl.DataFrame | None = None,
     ) -> None:
-        """Hold at least one form."""
-        assert encoded is not None or objects is not None or frame is not None, "a column without data"
+        """Hold the forms that are given; at least one, but for a column made by `take`."""
         self.decoder = decoder
         self._encoded, self._objects, self._frame = encoded, objects, frame
+        self._parent: Column | None = None
+        self._indices: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return how many rows there are."""
+        if self._indices is not None:
+            return len(self._indices)
         if self._objects is not None:
             return len(self._objects)
         if self._frame is not None:
             return self._frame.height
-        assert self._encoded is not None
+        assert self._encoded is not None, "a column without data"
         return len(self._encoded)
 
     @property
     def is_frame(self) -> bool:
-        """Whether the rows are in a frame already."""
-        return self._frame is not None
+        """Whether the rows are in a frame already (objects or bytes would be made from it)."""
+        if self._frame is not None:
+            return True
+        return self._objects is None and self._parent is not None and self._parent.is_frame
 
     def encoded(self) -> Sequence[bytes | None]:
         """Return the rows as bytes."""
         if self._encoded is None:
-            if self._frame is not None:
+            if self._parent is not None and self._objects is None and self._frame is None:
+                parent = self._parent.encoded()
+                self._encoded = [parent[index] for index in self._picked()]
+            elif self._frame is not None:
                 self._encoded = self.decoder.encoded_from_frame(self._frame)
             else:
-                assert self._objects is not None
-                self._encoded = self.decoder.encoded_from_objects(self._objects)
+                self._encoded = self.decoder.encoded_from_objects(self.objects())
         return self._encoded
 
     def objects(self) -> list[Any]:
         """Return the rows as Python objects."""
         if self._objects is None:
-            if self._frame is not None:
+            if self._parent is not None and self._frame is None:
+                parent = self._parent.objects()
+                self._objects = [parent[index] for index in self._picked()]
+            elif self._frame is not None:
                 self._objects = self.decoder.objects_from_frame(self._frame)
             else:
-                assert self._encoded is not None
+                assert self._encoded is not None, "a column without data"
                 self._objects = self.decoder.objects_from_encoded(self._encoded)
         return self._objects
 
     def frame(self) -> pl.DataFrame:
         """Return the rows as a frame."""
         if self._frame is None:
-            if self._objects is not None:
+            if self._parent is not None and self._objects is None:
+                self._frame = self._parent.frame()[self._picked_indices()]
+            elif self._objects is not None:
                 self._frame = self.decoder.frame_from_objects(self._objects)
             else:
-                assert self._encoded is not None
+                assert self._encoded is not None, "a column without data"
                 self._frame = self.decoder.frame_from_encoded(self._encoded)
         return self._frame
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Column":
-        """Return the rows at `indices`, in that order, in the cheapest form there is."""
-        if self._frame is not None:
-            return Column(self.decoder, frame=self._frame[indices])
-        picked = indices.tolist()
-        if self._objects is not None:
-            objects = self._objects
-            return Column(self.decoder, objects=[objects[index] for index in picked])
-        assert self._encoded is not None
-        encoded = self._encoded
-        return Column(self.decoder, encoded=[encoded[index] for index in picked])
+        """Return the rows at `indices` (they may repeat), in that order."""
+        taken = Column(self.decoder)
+        if self._parent is not None and self._indices is not None:
+            taken._parent, taken._indices = self._parent, self._indices[indices]
+        else:
+            taken._parent, taken._indices = self, indices
+        return taken
+
+    def _picked_indices(self) -> npt.NDArray[np.int64]:
+        assert self._indices is not None, "a column without data"
+        return self._indices
+
+    def _picked(self) -> list[int]:
+        picked: list[int] = self._picked_indices().tolist()
+        return picked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Rows of one source partition, in offset order.
+class Origin:
+    """Where the rows of a batch stem from: the records of one partition, or the results of one node.
 
-    `watermarks_ms[i]` is the source partition's watermark just before row `i`: lateness is judged with it, so it
-    travels with the row. Several rows may share an offset (after `flat_map`). All columns have one length.
+    `watermarks_ms[i]` is the source's watermark just before record `i`: lateness is judged with it, so it travels
+    with the row. `published_ms` is how far windows were published by an earlier bounded run. `windows` holds start
+    and end (ms) of each row that is a windowed result.
     """
 
     source: TopicPartition
     offsets: npt.NDArray[np.int64]
     timestamps_ms: npt.NDArray[np.int64]
     watermarks_ms: npt.NDArray[np.int64]
-    keys: Column
-    values: Column
+    published_ms: int = NEVER_MS
+    windows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
     headers: Sequence[Sequence[Header]] | None = None
+
+
+class Batch:
+    """Rows in order, each with a key, a value and the record of `origin` that it stems from.
+
+    Rows are never copied when some are dropped or spread: `rows` holds, for each row, its index in `origin`
+    (None: all of them, one to one), and what nobody reads is never gathered.
+    """
+
+    __slots__ = ("keys", "origin", "rows", "values")
+
+    def __init__(
+        self, origin: Origin, keys: Column, values: Column, rows: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        """Hold columns of one length."""
+        self.origin, self.keys, self.values, self.rows = origin, keys, values, rows
 
     def __len__(self) -> int:
         """Return how many rows there are."""
-        return len(self.offsets)
+        return len(self.origin.offsets) if self.rows is None else len(self.rows)
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Offset of each row's record."""
+        return self._gathered(self.origin.offsets)
+
+    @property
+    def timestamps_ms(self) -> npt.NDArray[np.int64]:
+        """Event time of each row."""
+        return self._gathered(self.origin.timestamps_ms)
+
+    @property
+    def watermarks_ms(self) -> npt.NDArray[np.int64]:
+        """The source's watermark just before each row."""
+        return self._gathered(self.origin.watermarks_ms)
+
+    @property
+    def windows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        """Start and end of each row's window, for results."""
+        if self.origin.windows is None:
+            return None
+        starts, ends = self.origin.windows
+        return self._gathered(starts), self._gathered(ends)
+
+    @property
+    def headers(self) -> Sequence[Sequence[Header]] | None:
+        """Headers of each row's record; None when no record has any."""
+        headers = self.origin.headers
+        if headers is None or self.rows is None:
+            return headers
+        return [headers[index] for index in self.rows.tolist()]
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Batch":
         """Return the rows at `indices` (they may repeat), in that order."""
-        return self._at(indices, self.keys.take(indices), self.values.take(indices))
-
-    def with_values(self, values: Column) -> "Batch":
-        """Return the same rows with other values."""
-        return replace(self, values=values)
-
-    def with_keys(self, keys: Column) -> "Batch":
-        """Return the same rows with other keys."""
-        return replace(self, keys=keys)
+        return self.spread(indices, self.values.take(indices))
 
     def spread(self, indices: npt.NDArray[np.int64], values: Column) -> "Batch":
         """Return rows that stem from the rows at `indices`, with new values."""
-        return self._at(indices, self.keys.take(indices), values)
+        rows = indices if self.rows is None else self.rows[indices]
+        return Batch(self.origin, self.keys.take(indices), values, rows)
 
-    def _at(self, indices: npt.NDArray[np.int64], keys: Column, values: Column) -> "Batch":
-        headers = self.headers
-        return Batch(
-            source=self.source,
-            offsets=self.offsets[indices],
-            timestamps_ms=self.timestamps_ms[indices],
-            watermarks_ms=self.watermarks_ms[indices],
-            keys=keys,
-            values=values,
-            headers=None if headers is None else [headers[index] for index in indices.tolist()],
-        )
+    def with_values(self, values: Column) -> "Batch":
+        """Return the same rows with other values."""
+        return Batch(self.origin, self.keys, values, self.rows)
+
+    def with_keys(self, keys: Column) -> "Batch":
+        """Return the same rows with other keys."""
+        return Batch(self.origin, keys, self.values, self.rows)
+
+    def _gathered(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return column if self.rows is None else column[self.rows]
