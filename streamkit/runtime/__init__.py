@@ -1,0 +1,7 @@
+"""The engine: tasks, their commits, and the worker that runs them."""
+
+from streamkit.runtime.commit import COMMIT_STEPS
+from streamkit.runtime.options import Guarantee, Progress, RunOptions, Summary
+from streamkit.runtime.worker import Worker
+
+__all__ = ["COMMIT_STEPS", "Guarantee", "Progress", "RunOptions", "Summary", "Worker"]

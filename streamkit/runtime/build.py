@@ -1,0 +1,322 @@
+"""Builds the operators of one task from its sub-topology: the only place that knows which node runs as what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from streamkit.graph import (
+    Aggregation,
+    Columns,
+    Filter,
+    KeyBy,
+    Late,
+    LogicalGraph,
+    MapValues,
+    Merge,
+    Node,
+    Sink,
+    Source,
+    ToStream,
+    Typed,
+    Window,
+)
+from streamkit.records import TopicPartition
+from streamkit.runtime.aggregates import FrameAggregates
+from streamkit.runtime.blocks import BlockKind
+from streamkit.runtime.context import TaskContext
+from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
+from streamkit.runtime.inputs import ChannelInput, Input, SourceInput
+from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSpec
+from streamkit.runtime.operators.base import Fan
+from streamkit.runtime.operators.merging import MergeOperator
+from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
+from streamkit.runtime.operators.sink import SinkOperator
+from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, step_for
+from streamkit.runtime.operators.windowing import WindowOperator
+from streamkit.runtime.position import InputPosition, Position, RunMark
+from streamkit.serde import Serde, key_serde, value_serde
+from streamkit.state import Digest
+from streamkit.topology import NodePlan, SubTopology, Topology
+
+__all__ = ["Parts", "TaskPlan", "build_parts", "unchecked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """What a task is built from.
+
+    Args:
+        topology: Of the job.
+        sub: Which kind of task.
+        partition: Which one of them.
+        partition_counts: Of every topic the job touches.
+        channels: For each repartition topic, the ids of the tasks that write it.
+        marks: For each source topic, what this run reads of this partition.
+        check: Wraps columnar steps (a test driver runs them twice).
+    """
+
+    topology: Topology
+    sub: SubTopology
+    partition: int
+    partition_counts: Mapping[str, int]
+    channels: Mapping[str, tuple[str, ...]]
+    marks: Mapping[str, RunMark]
+    check: StepCheck
+
+    @property
+    def task_id(self) -> str:
+        """Sub-topology and partition, `0_3`."""
+        return f"{self.sub.index}_{self.partition}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The operators that a task itself speaks to."""
+
+    inputs: Mapping[TopicPartition, Input]
+    aggregates: tuple[AggregateOperator, ...]
+    writers: tuple[RepartitionWriter, ...]
+
+
+def unchecked(node: Node, step: Step) -> Step:
+    """Run a columnar step once: the check that production uses."""
+    return step
+
+
+def build_parts(plan: TaskPlan, position: Position, context: TaskContext) -> Parts:
+    """Return the operators of one task, wired in the order of its nodes."""
+    return _Builder(plan, position, context).build()
+
+
+class _Builder:
+    def __init__(self, plan: TaskPlan, position: Position, context: TaskContext) -> None:
+        self._plan, self._position, self._context = plan, position, context
+        self._graph: LogicalGraph = plan.topology.graph
+        self._nodes = {node.name: node for node in self._graph.nodes}
+        self._outs: dict[str, Fan] = {}
+        self._windows: dict[str, WindowOperator] = {}
+        self._chained: dict[str, tuple[list[Step], Fan]] = {}
+        self._inputs: dict[TopicPartition, Input] = {}
+        self._aggregates: list[AggregateOperator] = []
+        self._combines: dict[str, CombineOperator] = {}
+
+    def build(self) -> Parts:
+        for name in self._plan.sub.nodes:
+            self._add(self._nodes[name])
+        for name in self._plan.sub.combines:
+            self._add_combine(self._aggregation(name))
+        self._add_channels()
+        writers = tuple(self._writer(name) for name in self._plan.sub.repartitions_out)
+        return Parts(inputs=self._inputs, aggregates=tuple(self._aggregates), writers=writers)
+
+    def _add(self, node: Node) -> None:
+        match node:
+            case Source():
+                self._add_source(node)
+            case Merge():
+                merge = MergeOperator()
+                for name in node.inputs:
+                    self._outs[name].add(merge.port())
+                self._outs[node.name] = merge.out
+            case Window():
+                window = WindowOperator(node.window, self._context)
+                self._outs[node.inputs[0]].add(window)
+                self._windows[node.name] = window
+            case Late():
+                self._outs[node.name] = self._windows[node.inputs[0]].late
+            case Aggregation():
+                self._add_aggregate(node)
+            case Sink():
+                self._outs[node.inputs[0]].add(self._sink(node))
+            case ToStream():
+                self._outs[node.name] = self._outs[node.inputs[0]]
+            case _:
+                self._add_step(node)
+
+    def _plan_of(self, name: str) -> NodePlan:
+        return self._plan.topology.plans[name]
+
+    def _aggregation(self, name: str) -> Aggregation:
+        node = self._nodes[name]
+        assert isinstance(node, Aggregation), "only aggregations combine"
+        return node
+
+    def _add_step(self, node: Node) -> None:
+        """Add a stateless node: fused with the one before it, if both are of one chain."""
+        step = step_for(node, self._plan_of(node.name), self._plan.check)
+        chain = next((chain for chain in self._plan.sub.chains if node.name in chain), (node.name,))
+        if node.name == chain[0]:
+            self._chained[node.name] = ([step], Fan())
+        else:
+            self._chained[chain[0]][0].append(step)
+        steps, out = self._chained[chain[0]]
+        if node.name == chain[-1]:
+            self._outs[self._nodes[chain[0]].inputs[0]].add(Chain(steps, out))
+            self._outs[node.name] = out
+
+    def _add_source(self, node: Source) -> None:
+        plan, place = self._plan_of(node.name), TopicPartition(node.topic, self._plan.partition)
+        if self._plan.partition >= self._plan.partition_counts[node.topic]:
+            # A topic with fewer partitions than its sibling, merged without a key: this task has none of it.
+            self._outs[node.name] = Fan()
+            return
+        readers = self._graph.children(node.name)
+        columnar = plan.schema is not None and any(self._wants_frame(reader) for reader in readers)
+        values: Serde = value_serde(node.value_type)
+        if columnar:
+            values = values.narrowed(self._needed_columns(node))
+        source = SourceInput(
+            node,
+            (key_serde(node.key_type), values),
+            self._plan.marks[node.topic],
+            self._position.inputs.get(place, InputPosition()),
+            self._context,
+            columnar=columnar,
+        )
+        self._inputs[place] = source
+        self._outs[node.name] = source.out
+
+    def _wants_frame(self, node: Node) -> bool:
+        """Whether a node reads columns; nodes that look at no value ask the ones behind them."""
+        if isinstance(node, Window | Merge | Late):
+            return any(self._wants_frame(child) for child in self._graph.children(node.name))
+        return not isinstance(node, Sink) and self._plan_of(node.name).spelling == "columns"
+
+    def _needed_columns(self, source: Source) -> frozenset[str] | None:
+        """Return the columns that the readers of a source use, None if one of them may use any."""
+        needed: set[str] = set()
+        field = source.event_time.field
+        if callable(field):
+            return None
+        if field is not None:
+            needed.add(field)
+        waiting = list(self._graph.children(source.name))
+        while waiting:
+            node = waiting.pop()
+            columns = _columns_used(node)
+            if columns is None:
+                return None
+            needed |= columns
+            if not isinstance(node, Aggregation):
+                waiting.extend(self._graph.children(node.name))
+        return frozenset(needed)
+
+    def _groups(self, node: Aggregation) -> Groups:
+        source = node.inputs[0]
+        keyed = self._plan_of(source)
+        keys, results = key_serde(keyed.key_type), self._plan_of(node.name)
+        values: Serde = value_serde(results.value_type)
+        if results.spelling == "python":
+            return RowGroups(node.name, fold_for(node), keys, keyed.key_type, values)
+        assert isinstance(node.how, Columns) and keyed.schema is not None, "a columnar aggregation has a schema"
+        aggregates = FrameAggregates(node.how.aggregates, keyed.schema)
+        scalar = next(iter(node.how.aggregates)) if node.how.scalar else None
+        return FrameGroups(node.name, aggregates, keys, values, scalar)
+
+    def _receive_from(self, node: Aggregation, folding: CombineOperator | AggregateOperator) -> None:
+        upstream = node.inputs[0]
+        if upstream in self._windows:
+            self._windows[upstream].add(folding)
+        else:
+            self._outs[upstream].add(folding)
+
+    def _add_combine(self, node: Aggregation) -> None:
+        kind: BlockKind = "rows" if self._plan_of(node.name).spelling == "python" else "frame"
+        combine = CombineOperator(node.name, kind, self._groups(node), self._context)
+        self._combines[node.name] = combine
+        self._receive_from(node, combine)
+
+    def _shuffled(self, node: Aggregation) -> bool:
+        return any(node.name in repartition.aggregations for repartition in self._plan.topology.repartitions)
+
+    def _add_aggregate(self, node: Aggregation) -> None:
+        store = next(store for store in self._plan.sub.stores if store.name == node.name)
+        upstream = self._nodes[node.inputs[0]]
+        groups = self._groups(node)
+        spec = AggregateSpec(
+            node=node.name,
+            store_index=store.index,
+            window=upstream.window if isinstance(upstream, Window) else None,
+            emit=node.emit,
+            ordered=isinstance(groups, RowGroups) and not fold_for(node).mergeable,
+        )
+        saved = self._position.digests.get(store.name)
+        digest = Digest() if saved is None else Digest.from_json(saved)
+        operator = AggregateOperator(spec, groups, self._context, digest)
+        self._aggregates.append(operator)
+        self._outs[node.name] = operator.out
+        if not self._shuffled(node):
+            self._receive_from(node, operator)
+
+    def _add_channels(self) -> None:
+        readers = {aggregate.spec.node: aggregate for aggregate in self._aggregates}
+        for name in self._plan.sub.repartitions_in:
+            repartition = self._plan.topology.repartition(name)
+            place = TopicPartition(repartition.topic, self._plan.partition)
+            self._inputs[place] = ChannelInput(
+                place,
+                self._plan.channels[repartition.topic],
+                {name: readers[name] for name in repartition.aggregations},
+                self._position.inputs.get(place, InputPosition()),
+                self._context,
+            )
+
+    def _writer(self, name: str) -> RepartitionWriter:
+        repartition = self._plan.topology.repartition(name)
+        windows = [self._nodes[self._aggregation(aggregation).inputs[0]] for aggregation in repartition.aggregations]
+        steps = [window.window.size_ms for window in windows if isinstance(window, Window)]
+        writer = RepartitionWriter(
+            repartition.topic,
+            self._plan.partition_counts[repartition.topic],
+            self._plan.task_id,
+            min(steps, default=WATERMARK_STEP_MS),
+            [self._combines[aggregation] for aggregation in repartition.aggregations],
+            self._context,
+        )
+        self._outs[self._carrier(repartition.aggregations[0])].add(writer)
+        return writer
+
+    def _carrier(self, aggregation: str) -> str:
+        """Return the node whose watermark is the channel's: the last one before windows and folds."""
+        upstream = self._nodes[self._aggregation(aggregation).inputs[0]]
+        return upstream.inputs[0] if isinstance(upstream, Window) else upstream.name
+
+    def _sink(self, node: Sink) -> SinkOperator:
+        count = self._plan.partition_counts[node.topic]
+        flat, own = self._origin(node)
+        return SinkOperator(node.name, node.topic, count, self._context, own_partition=own, flat=flat)
+
+    def _origin(self, node: Sink) -> tuple[bool, bool]:
+        """Return whether a windowed value's columns stand side by side, and whether rows stay in this partition.
+
+        They do where the key is still the one that the shuffle placed, and the topic has as many partitions.
+        """
+        upstream = self._nodes[node.inputs[0]]
+        flat = True
+        while isinstance(upstream, Filter | Typed | ToStream | MapValues):
+            flat = flat and not isinstance(upstream, MapValues)
+            upstream = self._nodes[upstream.inputs[0]]
+        if not isinstance(upstream, Aggregation):
+            return False, False
+        flat = flat and isinstance(upstream.how, Columns) and not upstream.how.scalar
+        for repartition in self._plan.topology.repartitions:
+            if upstream.name in repartition.aggregations:
+                shards = self._plan.partition_counts[repartition.topic]
+                return flat, shards == self._plan.partition_counts[node.topic]
+        return flat, False
+
+
+def _columns_used(node: Node) -> set[str] | None:
+    """Return the columns that one node reads, None if it may read any."""
+    match node:
+        case KeyBy(key=str() as name):
+            return {name}
+        case KeyBy(key=pl.Expr() as expression) | Filter(predicate=pl.Expr() as expression):
+            return set(expression.meta.root_names())
+        case Window() | Merge():
+            return set()
+        case Aggregation(how=Columns() as how):
+            return {one.column for one in how.aggregates.values() if one.column is not None}
+        case _:
+            return None

@@ -1,0 +1,44 @@
+"""What the operators of one task share."""
+
+from dataclasses import dataclass, field
+
+from streamkit.records import NEVER_MS
+from streamkit.runtime.outbox import Outbox
+from streamkit.runtime.overlay import Overlay
+
+__all__ = ["Counters", "TaskContext"]
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals of one task over all runs; they are a part of its position."""
+
+    records_in: int = 0
+    records_out: int = 0
+    late: int = 0
+    shuffle_rows_in: int = 0
+    shuffle_rows_out: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskContext:
+    """The shared, mutable middle of a task.
+
+    Args:
+        partition: The partition of all its inputs.
+        overlay: State above the store.
+        run: Number of the run that is going on.
+        bounded: Whether that run ends; then a table without windows is written once, at the end.
+        outputs: Records for the topics that users see.
+        internal: Blocks of repartition topics.
+        stream_time_ms: The largest timestamp that any source of this task has shown, in whatever way it came here.
+    """
+
+    partition: int
+    overlay: Overlay
+    run: int
+    bounded: bool
+    outputs: Outbox = field(default_factory=Outbox)
+    internal: Outbox = field(default_factory=Outbox)
+    counters: Counters = field(default_factory=Counters)
+    stream_time_ms: int = NEVER_MS

@@ -1,0 +1,179 @@
+"""How one group is folded, record by record: `aggregate`, `reduce`, and the reference of the built-ins."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from streamkit.errors import SerializationError
+from streamkit.graph import Aggregation, Columns, Fold, Reduce
+from streamkit.records import Batch
+from streamkit.runtime.aggregates import RowAggregates
+from streamkit.runtime.places import processing_error, rows_in_record
+
+__all__ = ["RowFold", "fold_for"]
+
+ABSENT: Final = object()
+
+
+class RowFold(Protocol):
+    """The step, the merge and the encoding of one aggregation in the Python spelling."""
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether partial results can be merged (if not, stored values are loaded before the fold)."""
+        ...
+
+    def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: "FoldedRows") -> None:
+        """Fold each value into the accumulator of its key."""
+        ...
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """Return the accumulator of both; may change `one`."""
+        ...
+
+    def final(self, accumulator: Any) -> Any:
+        """Return the value of a finished group."""
+        ...
+
+    def encode(self, accumulator: Any) -> bytes:
+        """Return the accumulator as it is stored."""
+        ...
+
+    def decode(self, data: bytes) -> Any:
+        """Read a stored accumulator."""
+        ...
+
+
+class FoldedRows:
+    """The rows being folded: where each came from, for errors and for `first` and `last`."""
+
+    __slots__ = ("batch", "indices", "node")
+
+    def __init__(self, batch: Batch, indices: Sequence[int] | None, node: str) -> None:
+        """Rows `indices` of `batch`, all of them if None."""
+        self.batch, self.indices, self.node = batch, indices, node
+
+    def error(self, position: int, cause: Exception) -> Exception:
+        """Return the error of the row at `position` among the folded ones."""
+        index = position if self.indices is None else self.indices[position]
+        return processing_error(self.batch, index, self.node, cause)
+
+    def orders(self) -> list[tuple[int, str, int, int, int]]:
+        """Return (timestamp, topic, partition, offset, row) of each row: the order of `first` and `last`."""
+        batch, source = self.batch, self.batch.origin.source
+        stamps, offsets = batch.timestamps_ms.tolist(), batch.offsets.tolist()
+        rows = rows_in_record(batch).tolist()
+        indices = range(len(stamps)) if self.indices is None else self.indices
+        return [(stamps[index], source.topic, source.partition, offsets[index], rows[index]) for index in indices]
+
+
+class _Codec:
+    """Accumulators as msgpack, of the declared type where there is one."""
+
+    def __init__(self, node: str, accumulator_type: Any) -> None:
+        self._node = node
+        self._encoder = msgspec.msgpack.Encoder()
+        kind = Any if accumulator_type is None else accumulator_type
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(kind)
+
+    def encode(self, accumulator: Any) -> bytes:
+        try:
+            return self._encoder.encode(accumulator)
+        except (TypeError, OverflowError, ValueError, msgspec.MsgspecError) as cause:
+            raise SerializationError(
+                f"an accumulator of {type(accumulator).__name__} cannot be stored: {cause}",
+                node=self._node,
+                data=repr(accumulator).encode("utf-8", "backslashreplace"),
+                hint="use builtins, dataclasses or msgspec structs; integers of at most 64 bits",
+            ) from cause
+
+    def decode(self, data: bytes) -> Any:
+        return self._decoder.decode(data)
+
+
+class _Aggregate(_Codec):
+    def __init__(self, node: str, how: Fold) -> None:
+        super().__init__(node, how.accumulator_type)
+        self._fn, self._initial, self._merge = how.fn, how.initial, how.merge
+        self.mergeable = how.merge is not None
+
+    def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: FoldedRows) -> None:
+        get, fn, initial = groups.get, self._fn, self._initial
+        upcoming = iter(values)
+        try:
+            for key, value in zip(keys, upcoming, strict=True):
+                total = get(key, ABSENT)
+                groups[key] = fn(initial() if total is ABSENT else total, value)
+        except Exception as cause:
+            raise rows.error(len(values) - upcoming.__length_hint__() - 1, cause) from cause
+
+    def merge(self, one: Any, other: Any) -> Any:
+        assert self._merge is not None, "an aggregate without merge= is never merged"
+        return self._merge(one, other)
+
+    def final(self, accumulator: Any) -> Any:
+        return accumulator
+
+
+class _Reduce(_Codec):
+    def __init__(self, node: str, how: Reduce) -> None:
+        super().__init__(node, how.value_type)
+        self._fn = how.fn
+        self.mergeable = how.commutative
+
+    def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: FoldedRows) -> None:
+        get, fn = groups.get, self._fn
+        upcoming = iter(values)
+        try:
+            for key, value in zip(keys, upcoming, strict=True):
+                total = get(key, ABSENT)
+                groups[key] = value if total is ABSENT else fn(total, value)
+        except Exception as cause:
+            raise rows.error(len(values) - upcoming.__length_hint__() - 1, cause) from cause
+
+    def merge(self, one: Any, other: Any) -> Any:
+        return self._fn(one, other)
+
+    def final(self, accumulator: Any) -> Any:
+        return accumulator
+
+
+class _BuiltIns:
+    """`agg` and `count` record by record: the reference that the columnar spelling is held against."""
+
+    mergeable = True
+
+    def __init__(self, how: Columns) -> None:
+        self._aggregates = RowAggregates(how.aggregates)
+        self._scalar = how.scalar
+        self.merge: Callable[[Any, Any], Any] = self._aggregates.merge
+        self.encode: Callable[[Any], bytes] = self._aggregates.encode
+        self.decode: Callable[[bytes], Any] = self._aggregates.decode
+
+    def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: FoldedRows) -> None:
+        get, add, initial = groups.get, self._aggregates.add, self._aggregates.initial
+        upcoming = iter(values)
+        try:
+            for key, order, value in zip(keys, rows.orders(), upcoming, strict=True):
+                total = get(key, ABSENT)
+                if total is ABSENT:
+                    total = groups[key] = initial()
+                add(total, value, order)
+        except Exception as cause:
+            raise rows.error(len(values) - upcoming.__length_hint__() - 1, cause) from cause
+
+    def final(self, accumulator: Any) -> Any:
+        columns = self._aggregates.final(accumulator)
+        return next(iter(columns.values())) if self._scalar else columns
+
+
+def fold_for(node: Aggregation) -> RowFold:
+    """Return the row-by-row fold of an aggregation."""
+    match node.how:
+        case Fold() as how:
+            return _Aggregate(node.name, how)
+        case Reduce() as how:
+            return _Reduce(node.name, how)
+        case Columns() as how:
+            return _BuiltIns(how)

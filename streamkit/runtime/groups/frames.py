@@ -1,0 +1,176 @@
+"""Groups of the columnar spelling: frames of partial results, merged when they are many or when they leave."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from streamkit.broker.partitioner import partitions_of
+from streamkit.errors import ProcessingError
+from streamkit.records import Batch, Column, RowError
+from streamkit.runtime.aggregates import AggregateOverflow, FrameAggregates
+from streamkit.runtime.blocks import decode_frame_block, encode_frame_block
+from streamkit.runtime.groups.base import UNWINDOWED_MS, Results
+from streamkit.runtime.operators.stateless import frame_of
+from streamkit.runtime.places import bad_row, rows_in_record
+from streamkit.serde import Serde
+
+__all__ = ["FrameGroups"]
+
+_BY = ["window_end", "key"]
+_UNMERGED_ROWS_MAX = 400_000
+
+
+class FrameGroups:
+    """Partial frames with the columns `window_end`, `key` and the aggregates' partial columns.
+
+    Args:
+        node: The aggregation's name, for errors.
+        aggregates: Partial, merge and final of its columns.
+        key_serde: Encodes keys; its frame form is one column `key`.
+        value_serde: Handed to the column of results.
+        scalar: Name of the only column if results are the bare value.
+    """
+
+    def __init__(
+        self, node: str, aggregates: FrameAggregates, key_serde: Serde, value_serde: Serde, scalar: str | None
+    ) -> None:
+        """Start empty."""
+        self._node, self._aggregates, self._scalar = node, aggregates, scalar
+        self._key_serde, self._value_serde = key_serde, value_serde
+        self._frames: list[pl.DataFrame] = []
+
+    def _with(self, frames: list[pl.DataFrame]) -> "FrameGroups":
+        made = FrameGroups(self._node, self._aggregates, self._key_serde, self._value_serde, self._scalar)
+        made._frames = frames
+        return made
+
+    def __len__(self) -> int:
+        """Return how many partial rows there are."""
+        return sum(frame.height for frame in self._frames)
+
+    def add(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
+        """Fold a batch into one partial frame."""
+        frame = frame_of(batch, self._node)
+        try:
+            keys = batch.keys.frame().get_column("key")
+        except RowError as error:
+            raise bad_row(batch, error, self._node) from error
+        if keys.null_count():
+            null = int(keys.is_null().arg_true()[0])
+            raise bad_row(batch, RowError(null, "the key is null"), self._node, ProcessingError)
+        ends = pl.lit(UNWINDOWED_MS, pl.Int64) if ends_ms is None else pl.Series("window_end", ends_ms)
+        needed = frame.select(sorted(self._aggregates.needed_columns))
+        rows = (
+            needed.with_columns(ends.alias("window_end"), keys.alias("key"))
+            if needed.width
+            else pl.DataFrame({"key": keys}).with_columns(ends.alias("window_end"))
+        )
+        if self._aggregates.needs_order:
+            rows = rows.with_columns(_order_columns(batch))
+        self._push(self._aggregates.partial(rows, _BY))
+
+    def _push(self, frame: pl.DataFrame) -> None:
+        self._frames.append(frame)
+        if len(self._frames) > 1 and len(self) > _UNMERGED_ROWS_MAX:
+            self._merged()
+
+    def _merged(self) -> pl.DataFrame:
+        """Return all groups as one frame with one row each, and keep it so."""
+        if len(self._frames) > 1:
+            self._frames = [self._aggregates.merge(pl.concat(self._frames), _BY)]
+        return self._frames[0]
+
+    def absorb(self, block: bytes) -> None:
+        """Take the partial rows of a frame block."""
+        self._push(decode_frame_block(block))
+
+    def load(self, ends_ms: Sequence[int], keys: Sequence[bytes], encoded: Sequence[bytes]) -> None:
+        """Take stored partial rows."""
+        if not keys:
+            return
+        key_frame = self._key_serde.frame_from_encoded(keys)
+        ends = pl.Series("window_end", ends_ms, dtype=pl.Int64)
+        partial = self._aggregates.decode(list(encoded))
+        self._push(pl.concat([pl.DataFrame([ends]), key_frame, partial], how="horizontal"))
+
+    def take_until(self, end_ms: int) -> "FrameGroups":
+        """Split the closed windows off."""
+        closed = [frame.filter(pl.col("window_end") <= end_ms) for frame in self._frames]
+        self._frames = [
+            open_ for frame in self._frames if (open_ := frame.filter(pl.col("window_end") > end_ms)).height
+        ]
+        return self._with([frame for frame in closed if frame.height])
+
+    def take_all(self) -> "FrameGroups":
+        """Move everything to a new collection."""
+        taken = self._with(self._frames)
+        self._frames = []
+        return taken
+
+    def ends_ms(self) -> npt.NDArray[np.int64]:
+        """Return the window end of each group."""
+        if not self._frames:
+            return np.empty(0, dtype=np.int64)
+        return self._merged().get_column("window_end").to_numpy()
+
+    def keys(self) -> Sequence[bytes]:
+        """Return the encoded keys."""
+        if not self._frames:
+            return []
+        keys = self._key_serde.encoded_from_frame(self._merged().select("key"))
+        return keys  # type: ignore[return-value]  # null keys are refused when rows are added
+
+    def merge_stored(self, stored: Sequence[bytes | None]) -> None:
+        """Merge the stored partial rows in; groups keep their order."""
+        found = [index for index, data in enumerate(stored) if data is not None]
+        if not found:
+            return
+        frame = self._merged()
+        partial = self._aggregates.decode([stored[index] for index in found])  # type: ignore[misc]  # not None
+        merged = pl.concat([frame, pl.concat([frame[found].select(_BY), partial], how="horizontal")])
+        again = self._aggregates.merge(merged, _BY)
+        self._frames = [frame.select(_BY).join(again, on=_BY, how="left", maintain_order="left")]
+
+    def encoded(self) -> list[bytes]:
+        """Return the encoded partial columns of each group."""
+        return self._aggregates.encode(self._merged().drop(_BY)) if self._frames else []
+
+    def results(self) -> Results:
+        """Return the finished groups."""
+        frame = self._merged()
+        try:
+            final = self._aggregates.final(frame)
+        except AggregateOverflow as cause:
+            raise ProcessingError(
+                f"an integer sum leaves 64 bits: {cause}",
+                node=self._node,
+                hint="sum a float column, or fewer or smaller numbers",
+            ) from cause
+        if self._scalar is not None:
+            values = Column(self._value_serde, objects=final.get_column(self._scalar).to_list())
+        else:
+            values = Column(self._value_serde, frame=final.drop(_BY))
+        return Results(
+            keys=Column(self._key_serde, frame=final.select("key")),
+            values=values,
+            ends_ms=final.get_column("window_end").to_numpy(),
+        )
+
+    def blocks(self, shard_count: int) -> list[tuple[int, bytes]]:
+        """Return frame blocks by shard."""
+        frame = self._merged()
+        shards = pl.Series("shard", partitions_of(self.keys(), shard_count))
+        parts = frame.with_columns(shards).partition_by("shard", as_dict=True, include_key=False)
+        return [(int(shard), block) for (shard,), part in sorted(parts.items()) for block in encode_frame_block(part)]
+
+
+def _order_columns(batch: Batch) -> list[pl.Series]:
+    source = batch.origin.source
+    return [
+        pl.Series("$timestamp", batch.timestamps_ms),
+        pl.Series("$source", [f"{source.topic}-{source.partition:010d}"] * len(batch), dtype=pl.String),
+        pl.Series("$offset", batch.offsets),
+        pl.Series("$row", rows_in_record(batch)),
+    ]

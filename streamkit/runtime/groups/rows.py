@@ -1,0 +1,222 @@
+"""Groups of the Python spelling: a dict of accumulators for each window."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamkit.broker.partitioner import partitions_of
+from streamkit.errors import ProcessingError, SerializationError
+from streamkit.records import Batch, Column, RowError
+from streamkit.runtime.blocks import decode_row_block, encode_row_block
+from streamkit.runtime.groups.base import UNWINDOWED_MS, Results
+from streamkit.runtime.groups.folds import FoldedRows, RowFold
+from streamkit.runtime.operators.stateless import objects_of
+from streamkit.runtime.places import bad_row
+from streamkit.serde import Serde
+
+__all__ = ["RowGroups"]
+
+_HASHED_AS_THEY_ARE = (str, int, bytes)
+
+
+class RowGroups:
+    """Accumulators by window end and key.
+
+    While rows are added, the keys of a window may be Python objects: they are encoded once per distinct key, when
+    the groups leave. Merged and stored groups have encoded keys. Both kinds live side by side until `_settle`.
+
+    Args:
+        node: The aggregation's name, for errors.
+        fold: How one group is folded.
+        key_serde: Encodes keys.
+        key_type: The declared type; keys of other types than str, int and bytes are encoded row by row.
+        value_serde: Handed to the column of results.
+    """
+
+    def __init__(self, node: str, fold: RowFold, key_serde: Serde, key_type: Any, value_serde: Serde) -> None:
+        """Start empty."""
+        self._node, self._fold, self._key_serde, self._value_serde = node, fold, key_serde, value_serde
+        self._key_type = key_type
+        self._by_object: dict[int, dict[Any, Any]] = {}
+        self._by_key: dict[int, dict[bytes, Any]] = {}
+
+    def _empty(self) -> "RowGroups":
+        return RowGroups(self._node, self._fold, self._key_serde, self._key_type, self._value_serde)
+
+    def __len__(self) -> int:
+        """Return how many groups there are, counting a key twice that is held in both forms."""
+        return sum(map(len, self._by_object.values())) + sum(map(len, self._by_key.values()))
+
+    def add(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
+        """Fold the rows of each window in their order."""
+        values = objects_of(batch, self._node)
+        by_window, keys = self._keyed(batch)
+        for end_ms, indices in _by_end(ends_ms):
+            groups = by_window.setdefault(end_ms, {})
+            if indices is None:
+                self._fold.fold(groups, keys, values, FoldedRows(batch, None, self._node))
+            else:
+                picked_keys = [keys[index] for index in indices]
+                picked = [values[index] for index in indices]
+                self._fold.fold(groups, picked_keys, picked, FoldedRows(batch, indices, self._node))
+            if None in groups:
+                null = list(keys).index(None)
+                raise bad_row(batch, RowError(null, "the key is null"), self._node, ProcessingError)
+
+    def _keyed(self, batch: Batch) -> tuple[dict[int, dict[Any, Any]], Sequence[Any]]:
+        try:
+            if self._fold.mergeable and self._key_type in _HASHED_AS_THEY_ARE:
+                return self._by_object, batch.keys.objects()
+            return self._by_key, batch.keys.encoded()
+        except RowError as error:
+            raise bad_row(batch, error, self._node) from error
+
+    def missing_keys(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> list[tuple[int, bytes]]:
+        """Return the (window end, key) of a batch that are not here yet: to be loaded before an ordered fold."""
+        try:
+            keys = batch.keys.encoded()
+        except RowError as error:
+            raise bad_row(batch, error, self._node) from error
+        ends = [UNWINDOWED_MS] * len(keys) if ends_ms is None else ends_ms.tolist()
+        wanted = {(end_ms, key) for end_ms, key in zip(ends, keys, strict=True) if key is not None}
+        return sorted(pair for pair in wanted if pair[1] not in self._by_key.get(pair[0], ()))
+
+    def absorb(self, block: bytes) -> None:
+        """Merge the accumulators of a row block."""
+        decode = self._fold.decode
+        for end_ms, key, data in decode_row_block(block):
+            self._put(UNWINDOWED_MS if end_ms is None else end_ms, key, decode(data))
+
+    def load(self, ends_ms: Sequence[int], keys: Sequence[bytes], encoded: Sequence[bytes]) -> None:
+        """Merge stored accumulators."""
+        self._settle()
+        for end_ms, key, data in zip(ends_ms, keys, encoded, strict=True):
+            self._put(end_ms, key, self._fold.decode(data))
+
+    def _put(self, end_ms: int, key: bytes, accumulator: Any) -> None:
+        groups = self._by_key.setdefault(end_ms, {})
+        if key in groups:
+            groups[key] = self._merge(groups[key], accumulator, key)
+        else:
+            groups[key] = accumulator
+
+    def _merge(self, one: Any, other: Any, key: bytes) -> Any:
+        try:
+            return self._fold.merge(one, other)
+        except Exception as cause:
+            raise ProcessingError(
+                f"merging two partial results raised {type(cause).__name__}: {cause}",
+                node=self._node,
+                data=key,
+                hint="a merge must be exact, associative and commutative",
+            ) from cause
+
+    def _settle(self) -> None:
+        """Encode the keys that are still objects, once each."""
+        for end_ms, groups in self._by_object.items():
+            objects = list(groups)
+            try:
+                keys = self._key_serde.encoded_from_objects(objects)
+            except RowError as error:
+                raise SerializationError(
+                    f"the key {objects[error.index]!r} is not of the declared type: {error.reason}",
+                    node=self._node,
+                    hint="return the declared type from group_by or key_by, or change the declaration",
+                ) from error
+            for key, accumulator in zip(keys, groups.values(), strict=True):
+                assert key is not None, "null keys are refused when rows are added"
+                self._put(end_ms, key, accumulator)
+        self._by_object.clear()
+
+    def take_until(self, end_ms: int) -> "RowGroups":
+        """Move the closed windows to a new collection."""
+        taken = self._empty()
+        for source, target in ((self._by_object, taken._by_object), (self._by_key, taken._by_key)):
+            for closed in [end for end in source if end <= end_ms]:
+                target[closed] = source.pop(closed)  # type: ignore[assignment]  # each form to its own kind
+        return taken
+
+    def take_all(self) -> "RowGroups":
+        """Move everything to a new collection."""
+        taken = self._empty()
+        taken._by_object, self._by_object = self._by_object, {}
+        taken._by_key, self._by_key = self._by_key, {}
+        return taken
+
+    def ends_ms(self) -> npt.NDArray[np.int64]:
+        """Return the window end of each group."""
+        self._settle()
+        return np.repeat(
+            np.array(list(self._by_key), dtype=np.int64), [len(groups) for groups in self._by_key.values()]
+        )
+
+    def keys(self) -> Sequence[bytes]:
+        """Return the encoded keys."""
+        self._settle()
+        return [key for groups in self._by_key.values() for key in groups]
+
+    def merge_stored(self, stored: Sequence[bytes | None]) -> None:
+        """Merge the stored accumulators in; a fold that cannot merge has loaded them already."""
+        if not self._fold.mergeable:
+            return
+        self._settle()
+        upcoming = iter(stored)
+        decode = self._fold.decode
+        for groups in self._by_key.values():
+            for key, accumulator in groups.items():
+                data = next(upcoming)
+                if data is not None:
+                    # The value of an existing key: the dict keeps its order.
+                    groups[key] = self._merge(decode(data), accumulator, key)
+
+    def encoded(self) -> list[bytes]:
+        """Return the encoded accumulators."""
+        self._settle()
+        return [encoded for groups in self._by_key.values() for encoded in map(self._fold.encode, groups.values())]
+
+    def results(self) -> Results:
+        """Return the finished groups."""
+        keys: list[bytes | None] = list(self.keys())
+        values = [self._final(key, value) for groups in self._by_key.values() for key, value in groups.items()]
+        return Results(
+            keys=Column(self._key_serde, encoded=keys),
+            values=Column(self._value_serde, objects=values),
+            ends_ms=self.ends_ms(),
+        )
+
+    def _final(self, key: bytes, accumulator: Any) -> Any:
+        try:
+            return self._fold.final(accumulator)
+        except OverflowError as cause:
+            raise overflow(self._node, key, cause) from cause
+
+    def blocks(self, shard_count: int) -> list[tuple[int, bytes]]:
+        """Return row blocks by shard."""
+        keys = self.keys()
+        shards = partitions_of(keys, shard_count).tolist()
+        rows: list[list[tuple[int | None, bytes, bytes]]] = [[] for _ in range(shard_count)]
+        for shard, end_ms, key, data in zip(shards, self.ends_ms().tolist(), keys, self.encoded(), strict=True):
+            rows[shard].append((end_ms, key, data))
+        return [(shard, block) for shard, some in enumerate(rows) if some for block in encode_row_block(some)]
+
+
+def overflow(node: str, key: bytes, cause: Exception) -> ProcessingError:
+    """Return the error of an integer sum that left 64 bits."""
+    return ProcessingError(
+        f"an integer sum leaves 64 bits: {cause}",
+        node=node,
+        data=key,
+        hint="sum a float column, or fewer or smaller numbers",
+    )
+
+
+def _by_end(ends_ms: npt.NDArray[np.int64] | None) -> list[tuple[int, list[int] | None]]:
+    """Return each window end with the indices of its rows, None for all rows."""
+    if ends_ms is None:
+        return [(UNWINDOWED_MS, None)]
+    distinct = np.unique(ends_ms)
+    if len(distinct) == 1:
+        return [(int(distinct[0]), None)]
+    return [(int(end_ms), np.flatnonzero(ends_ms == end_ms).tolist()) for end_ms in distinct]

@@ -1,0 +1,331 @@
+"""The inputs of a task: source partitions, decoded and stamped, and repartition partitions, read by channel."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from streamkit.broker import Fetched
+from streamkit.errors import DeserializationError, TaskCorruptedError, TimestampError
+from streamkit.graph import Source
+from streamkit.log import decode
+from streamkit.records import NEVER_MS, Batch, Column, EncodedRecords, Origin, RowError, TopicPartition
+from streamkit.runtime.blocks import BlockHeader
+from streamkit.runtime.context import TaskContext
+from streamkit.runtime.operators.aggregate import AggregateOperator
+from streamkit.runtime.operators.base import Fan
+from streamkit.runtime.operators.stateless import apply_each, frame_of, objects_of
+from streamkit.runtime.position import ChannelPosition, InputPosition, RunMark
+from streamkit.serde import Serde
+
+__all__ = ["ChannelInput", "Input", "SourceInput"]
+
+_TIMESTAMP_BOUND_MS: Final = 2**60
+
+
+class Input(Protocol):
+    """One partition that a task reads."""
+
+    topic_partition: TopicPartition
+    next_offset: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether this run's records are all read."""
+        ...
+
+    def take(self, fetched: Fetched) -> int:
+        """Run what was fetched through the task's operators, in order; return how many records it was."""
+        ...
+
+    def tell(self) -> None:
+        """Hand on the watermark, and the end if it has come."""
+        ...
+
+    @property
+    def watermark_ms(self) -> int:
+        """What this input promises."""
+        ...
+
+    def position(self) -> InputPosition:
+        """Return how far it was read."""
+        ...
+
+
+class SourceInput:
+    """A partition of a topic that users fill: each has a watermark of its own.
+
+    Args:
+        source: The node.
+        serdes: Of key and value.
+        columnar: Whether its readers want a frame, so that timestamps come from one too.
+        mark: What this run reads of it.
+        position: How far it was read.
+        context: Of the task.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        serdes: tuple[Serde, Serde],
+        mark: RunMark,
+        position: InputPosition,
+        context: TaskContext,
+        *,
+        columnar: bool,
+    ) -> None:
+        """Go on from `position`."""
+        self.topic_partition = TopicPartition(source.topic, context.partition)
+        self.next_offset, self._max_ms = position.next_offset, position.max_timestamp_ms
+        self._source, self._mark, self._context, self._columnar = source, mark, context, columnar
+        self._key_serde, self._value_serde = serdes
+        self._told_end = False
+        self.out = Fan()
+        context.stream_time_ms = max(context.stream_time_ms, self._max_ms)
+
+    @property
+    def ended(self) -> bool:
+        """Whether a bounded run has read to its end offset."""
+        return self._mark.end_offset is not None and self.next_offset >= self._mark.end_offset
+
+    @property
+    def watermark_ms(self) -> int:
+        """The largest timestamp so far minus the source's out-of-orderness."""
+        return _less(self._max_ms, self._source.event_time.out_of_orderness_ms)
+
+    def take(self, fetched: Fetched) -> int:
+        """Decode, stamp and hand on."""
+        records = decode(fetched.record_batches, from_offset=self.next_offset)
+        end_offset, next_offset = self._mark.end_offset, fetched.next_offset
+        if end_offset is not None and next_offset > end_offset:
+            records, next_offset = _below(records, end_offset), end_offset
+        if len(records):
+            self.out.receive(self._batch(records))
+        self.next_offset = max(next_offset, self.next_offset)
+        self._context.counters.records_in += len(records)
+        return len(records)
+
+    def _batch(self, records: EncodedRecords) -> Batch:
+        values = Column(self._value_serde, encoded=records.values)
+        keys = Column(self._key_serde, encoded=records.keys)
+        zeros = np.full(len(records), NEVER_MS, dtype=np.int64)
+        raw = Origin(
+            source=self.topic_partition,
+            offsets=records.offsets,
+            timestamps_ms=records.timestamps_ms,
+            watermarks_ms=zeros,
+        )
+        stamps = self._timestamps(Batch(raw, keys, values), records)
+        if self._source.key_type is not None:
+            self._check_keys(Batch(raw, keys, values))
+        running = np.maximum.accumulate(np.concatenate(([self._max_ms], stamps)))
+        before, self._max_ms = running[:-1], int(running[-1])
+        self._context.stream_time_ms = max(self._context.stream_time_ms, self._max_ms)
+        slack_ms = self._source.event_time.out_of_orderness_ms
+        origin = Origin(
+            source=self.topic_partition,
+            offsets=records.offsets,
+            timestamps_ms=stamps,
+            watermarks_ms=np.where(before == NEVER_MS, NEVER_MS, before - slack_ms) if slack_ms else before,
+            published_ms=self._mark.published_ms,
+            headers=records.headers,
+        )
+        return Batch(origin, keys, values)
+
+    def _check_keys(self, batch: Batch) -> None:
+        try:
+            batch.keys.objects()
+        except RowError as error:
+            raise self._bad(batch, error) from error
+
+    def _timestamps(self, batch: Batch, records: EncodedRecords) -> npt.NDArray[np.int64]:
+        field, node = self._source.event_time.field, self._source.name
+        if field is None:
+            self._touch(batch, node)
+            return records.timestamps_ms
+        if isinstance(field, str) and self._columnar:
+            column = frame_of(batch, node).get_column(field)
+            if column.dtype == pl.Int64 and not column.null_count():
+                return self._checked(batch, column.to_numpy())
+            return self._checked(batch, self._from_objects(batch, column.to_list()))
+        if isinstance(field, str):
+            values = objects_of(batch, node)
+            return self._checked(batch, self._from_objects(batch, [_field(value, field) for value in values]))
+        return self._checked(batch, self._from_objects(batch, apply_each(field, batch, node)))
+
+    def _touch(self, batch: Batch, node: str) -> None:
+        """Decode now, so that a bad record is found here, at its source, whatever reads it."""
+        if self._columnar:
+            frame_of(batch, node)
+        else:
+            objects_of(batch, node)
+
+    def _from_objects(self, batch: Batch, stamps: Sequence[Any]) -> npt.NDArray[np.int64]:
+        if all(type(stamp) is int for stamp in stamps):
+            try:
+                return np.array(stamps, dtype=np.int64)
+            except OverflowError:
+                index = next(index for index, stamp in enumerate(stamps) if abs(stamp) >= _TIMESTAMP_BOUND_MS)
+                raise self._bad_timestamp(batch, index, stamps[index]) from None
+        made = []
+        for index, stamp in enumerate(stamps):
+            if type(stamp) is int:
+                made.append(stamp)
+            elif isinstance(stamp, datetime) and stamp.tzinfo is not None:
+                made.append(round(stamp.timestamp() * 1000))
+            else:
+                raise self._bad_timestamp(batch, index, stamp)
+        return np.array(made, dtype=np.int64)
+
+    def _checked(self, batch: Batch, stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        wrong = np.flatnonzero(np.abs(stamps) >= _TIMESTAMP_BOUND_MS)
+        if len(wrong):
+            raise self._bad_timestamp(batch, int(wrong[0]), int(stamps[wrong[0]]))
+        return stamps
+
+    def _bad_timestamp(self, batch: Batch, index: int, stamp: Any) -> TimestampError:
+        data = batch.values.encoded()[index]
+        return TimestampError(
+            f"the timestamp {stamp!r} is no number of milliseconds and no aware datetime",
+            topic=self.topic_partition.topic,
+            partition=self.topic_partition.partition,
+            offset=int(batch.offsets[index]),
+            node=self._source.name,
+            data=data,
+            hint="timestamp= takes ms since the Unix epoch as an integer, or a datetime with a time zone",
+        )
+
+    def _bad(self, batch: Batch, error: RowError) -> DeserializationError:
+        return DeserializationError(
+            error.reason,
+            topic=self.topic_partition.topic,
+            partition=self.topic_partition.partition,
+            offset=int(batch.offsets[error.index]),
+            node=self._source.name,
+            data=error.data,
+        )
+
+    def tell(self) -> None:
+        """Hand on the watermark, then the end, once."""
+        if self.watermark_ms > NEVER_MS:
+            self.out.advance(self.watermark_ms)
+        if self.ended and not self._told_end:
+            self._told_end = True
+            self.out.end()
+
+    def position(self) -> InputPosition:
+        """Return offset and largest timestamp."""
+        return InputPosition(next_offset=self.next_offset, max_timestamp_ms=self._max_ms)
+
+
+class ChannelInput:
+    """A partition of a repartition topic: blocks of several channels, each in its order.
+
+    Args:
+        topic_partition: The partition.
+        channels: Ids of all upstream tasks; one that has not spoken counts as minus infinity.
+        aggregations: The readers, by name.
+        position: How far it was read.
+        context: Of the task.
+    """
+
+    def __init__(
+        self,
+        topic_partition: TopicPartition,
+        channels: Sequence[str],
+        aggregations: Mapping[str, AggregateOperator],
+        position: InputPosition,
+        context: TaskContext,
+    ) -> None:
+        """Go on from `position`."""
+        self.topic_partition, self.next_offset = topic_partition, position.next_offset
+        self._context, self._aggregations = context, aggregations
+        self._channels = {name: position.channels.get(name, ChannelPosition()) for name in channels}
+        self._told_end = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether every channel has marked the end of this run."""
+        return all(map(self._has_ended, self._channels.values()))
+
+    def _has_ended(self, channel: ChannelPosition) -> bool:
+        return self._context.bounded and channel.ended_run >= self._context.run
+
+    @property
+    def watermark_ms(self) -> int:
+        """The minimum over the channels; one that marked the end of this run holds nothing back."""
+        channels = self._channels.values()
+        running = [channel.watermark_ms for channel in channels if not self._has_ended(channel)]
+        return min(running or (channel.watermark_ms for channel in channels))
+
+    def take(self, fetched: Fetched) -> int:
+        """Merge the blocks; a watermark counts after its block's rows."""
+        records = decode(fetched.record_batches, from_offset=self.next_offset)
+        headers = records.headers if records.headers is not None else [()] * len(records)
+        for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
+            self._take_block(offset, BlockHeader.from_headers(header), block or b"")
+        self.next_offset = max(fetched.next_offset, self.next_offset)
+        return len(records)
+
+    def _take_block(self, offset: int, header: BlockHeader, block: bytes) -> None:
+        if header.channel not in self._channels:
+            raise TaskCorruptedError(
+                f"{self.topic_partition} offset {offset} is of channel {header.channel!r}, which this job does not have",
+                detail=f"its channels are {', '.join(self._channels)}",
+                hint="the partition count of a source changed: give the job a new name, or delete its internal topics",
+            )
+        if header.kind != "none":
+            try:
+                self._aggregations[header.node].absorb(block)
+            except RowError as error:
+                place = self.topic_partition
+                raise DeserializationError(
+                    f"a shuffle block does not decode: {error.reason}",
+                    topic=place.topic,
+                    partition=place.partition,
+                    offset=offset,
+                    node=header.node,
+                ) from error
+        said = self._channels[header.channel]
+        watermark_ms = said.watermark_ms if header.watermark_ms is None else header.watermark_ms
+        self._context.stream_time_ms = max(self._context.stream_time_ms, watermark_ms)
+        self._channels[header.channel] = ChannelPosition(
+            watermark_ms=max(said.watermark_ms, watermark_ms),
+            ended_run=said.ended_run if header.end_run is None else header.end_run,
+        )
+
+    def tell(self) -> None:
+        """Hand the watermark to the readers, then the end, once."""
+        if self.watermark_ms > NEVER_MS:
+            for aggregation in self._aggregations.values():
+                aggregation.advance(self.watermark_ms)
+        if self.ended and not self._told_end:
+            self._told_end = True
+            for aggregation in self._aggregations.values():
+                aggregation.end()
+
+    def position(self) -> InputPosition:
+        """Return offset and channels."""
+        return InputPosition(next_offset=self.next_offset, channels=dict(self._channels))
+
+
+def _less(timestamp_ms: int, slack_ms: int) -> int:
+    return NEVER_MS if timestamp_ms == NEVER_MS else timestamp_ms - slack_ms
+
+
+def _below(records: EncodedRecords, end_offset: int) -> EncodedRecords:
+    count = int(np.searchsorted(records.offsets, end_offset))
+    return EncodedRecords(
+        timestamps_ms=records.timestamps_ms[:count],
+        keys=records.keys[:count],
+        values=records.values[:count],
+        offsets=records.offsets[:count],
+        headers=None if records.headers is None else records.headers[:count],
+    )
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)

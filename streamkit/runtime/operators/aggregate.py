@@ -1,0 +1,232 @@
+"""The stateful operator: merges partial results over the overlay, closes windows, emits results.
+
+Between commits it holds only *deltas*. A window that opens and closes within one commit touches neither store nor
+changelog; `_stored_ends` spares reads for windows of which nothing is stored.
+"""
+
+import itertools
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from streamkit.graph import Emit, Tumbling
+from streamkit.records import NEVER_MS, Batch, Origin, TopicPartition
+from streamkit.runtime.context import TaskContext
+from streamkit.runtime.groups import Groups, RowGroups
+from streamkit.runtime.groups.base import UNWINDOWED_MS
+from streamkit.runtime.operators.base import Fan
+from streamkit.state import Digest, split_window_key, store_key, store_range, window_keys, window_range
+
+__all__ = ["AggregateOperator", "AggregateSpec"]
+
+_RUN: Final = struct.Struct(">I")
+_SCANNED_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateSpec:
+    """What one aggregation is; `window` None keeps one group a key for ever."""
+
+    node: str
+    store_index: int
+    window: Tumbling | None
+    emit: Emit
+    ordered: bool
+
+
+class AggregateOperator:
+    """One store of one task.
+
+    The value of a window's group is its accumulator; without windows the number of the run that changed it last
+    leads it, so that a bounded run can write each changed key once, at its end, after any crash.
+
+    Args:
+        spec: What it is.
+        groups: An empty collection of the right spelling.
+        context: Of the task.
+        digest: Of the store's contents, as of the task's position.
+    """
+
+    def __init__(self, spec: AggregateSpec, groups: Groups, context: TaskContext, digest: Digest) -> None:
+        """Start from what the store holds."""
+        self.spec, self._groups, self._context, self.digest = spec, groups, context, digest
+        self._empty = groups.take_all()
+        self._stored_ends: set[int] = set(digest.window_ends_ms())
+        self.out = Fan()
+        self._ended = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether a commit has something to write for it."""
+        return len(self._groups) > 0
+
+    def receive(self, batch: Batch) -> None:
+        """Fold rows without windows."""
+        self.fold(batch, None)
+
+    def fold(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
+        """Fold rows that were not shuffled."""
+        if self.spec.ordered:
+            assert isinstance(self._groups, RowGroups), "an ordered fold is a Python function"
+            missing = self._groups.missing_keys(batch, ends_ms)
+            self._load(missing)
+        self._groups.add(batch, ends_ms)
+
+    def _load(self, pairs: list[tuple[int, bytes]]) -> None:
+        """Load stored accumulators, for a fold that cannot merge."""
+        stored = self._context.overlay.get_many(self._store_keys([end for end, _ in pairs], [key for _, key in pairs]))
+        found = [(end, key, value) for (end, key), value in zip(pairs, stored, strict=True) if value is not None]
+        if found:
+            ends, keys, values = zip(*found, strict=True)
+            self._groups.load(ends, keys, self._without_run(values))
+
+    def absorb(self, block: bytes) -> None:
+        """Merge a block of a shuffle."""
+        self._groups.absorb(block)
+
+    def _store_keys(self, ends_ms: Sequence[int] | npt.NDArray[np.int64], keys: Sequence[bytes]) -> list[bytes]:
+        if self.spec.window is None:
+            return [store_key(self.spec.store_index, key) for key in keys]
+        return window_keys(self.spec.store_index, ends_ms, keys)
+
+    def _without_run(self, values: Sequence[bytes]) -> list[bytes]:
+        return list(values) if self.spec.window is not None else [value[_RUN.size :] for value in values]
+
+    def _with_run(self, values: list[bytes]) -> list[bytes]:
+        if self.spec.window is not None:
+            return values
+        run = _RUN.pack(self._context.run)
+        return [run + value for value in values]
+
+    def advance(self, watermark_ms: int) -> None:
+        """Close the windows whose end plus grace the watermark has reached, then let the watermark on, less grace."""
+        window = self.spec.window
+        if window is None:
+            self.out.advance(watermark_ms)
+            return
+        self._close_until(watermark_ms - window.grace_ms)
+        # A result is stamped end - 1, so after it nothing on time lies below the watermark less grace.
+        self.out.advance(watermark_ms - window.grace_ms)
+
+    def end(self) -> None:
+        """Close everything: no more input comes in this run."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.spec.window is not None:
+            self._close_until(2**62)
+        elif self._context.bounded:
+            self.seal()
+            self._emit_changed()
+        self.out.end()
+
+    def _close_until(self, end_ms: int) -> None:
+        closed = self._groups.take_until(end_ms)
+        stored_ends = sorted(end for end in self._stored_ends if end <= end_ms)
+        updating = self.spec.emit == "update"
+        if updating and len(closed):
+            self._merge_stored(closed)
+            self._emit(closed)
+        for stored_end in stored_ends:
+            pairs = self._drop_window(stored_end)
+            if not updating:
+                keys = [split_window_key(key)[2] for key, _ in pairs]
+                closed.load([stored_end] * len(pairs), keys, [value for _, value in pairs])
+        if not updating and len(closed):
+            self._emit(closed)
+
+    def _drop_window(self, end_ms: int) -> list[tuple[bytes, bytes]]:
+        begin, end = window_range(self.spec.store_index, end_ms)
+        pairs = list(self._context.overlay.scan(begin, end))
+        self._context.overlay.delete_range(self.spec.store_index, begin, end, [key for key, _ in pairs])
+        self.digest.drop_window(end_ms)
+        self._stored_ends.discard(end_ms)
+        return pairs
+
+    def _merge_stored(self, groups: Groups) -> tuple[list[bytes], list[bytes | None]]:
+        """Merge what is stored into `groups`; return the store keys and the values as they were."""
+        ends_ms, keys = groups.ends_ms(), groups.keys()
+        store_keys = self._store_keys(ends_ms, keys)
+        if self.spec.window is not None and self._stored_ends.isdisjoint(ends_ms.tolist()):
+            return store_keys, [None] * len(store_keys)
+        stored = self._context.overlay.get_many(store_keys)
+        if self.spec.window is None:
+            groups.merge_stored([None if value is None else value[_RUN.size :] for value in stored])
+        else:
+            groups.merge_stored(stored)
+        return store_keys, stored
+
+    def seal(self) -> None:
+        """Merge the deltas into the overlay, before a commit; emit updates."""
+        if not len(self._groups):
+            return
+        groups = self._groups.take_all()
+        store_keys, stored = self._merge_stored(groups)
+        values = self._with_run(groups.encoded())
+        ends_ms = groups.ends_ms().tolist() if self.spec.window is not None else None
+        self.digest.replace(store_keys, stored, values, ends_ms)
+        self._context.overlay.put_many(self.spec.store_index, store_keys, values)
+        if ends_ms is not None:
+            self._stored_ends.update(ends_ms)
+        if self.spec.emit == "update" and not (self.spec.window is None and self._context.bounded):
+            self._emit(groups)
+
+    def _emit_changed(self) -> None:
+        """Emit each key that this run changed, from the overlay, some at a time."""
+        run = _RUN.pack(self._context.run)
+        begin, end = store_range(self.spec.store_index)
+        changed = (
+            (key[len(begin) :], value[_RUN.size :])
+            for key, value in self._context.overlay.scan(begin, end)
+            if value.startswith(run)
+        )
+        for some in _chunks(changed):
+            groups = self._empty.take_all()
+            groups.load([UNWINDOWED_MS] * len(some), [key for key, _ in some], [value for _, value in some])
+            self._emit(groups)
+
+    def stored(self) -> list[tuple[int, bytes, object]]:
+        """Return window end (0 without windows), encoded key and finished value of every group that was sealed."""
+        begin, end = store_range(self.spec.store_index)
+        pairs = list(self._context.overlay.scan(begin, end))
+        if not pairs:
+            return []
+        groups = self._empty.take_all()
+        if self.spec.window is None:
+            places = [(UNWINDOWED_MS, key[len(begin) :]) for key, _ in pairs]
+        else:
+            places = [split_window_key(key)[1:] for key, _ in pairs]
+        groups.load([end for end, _ in places], [key for _, key in places], self._without_run([v for _, v in pairs]))
+        results = groups.results()
+        return list(zip(results.ends_ms.tolist(), groups.keys(), results.values.objects(), strict=True))
+
+    def _emit(self, groups: Groups) -> None:
+        results = groups.results()
+        count = len(results.ends_ms)
+        stamps, windows = np.full(count, max(self._context.stream_time_ms, 0), dtype=np.int64), None
+        order: npt.NDArray[np.int64] | None = None
+        if self.spec.window is not None:
+            stamps = results.ends_ms - 1
+            windows = (results.ends_ms - self.spec.window.size_ms, results.ends_ms)
+            if (np.diff(results.ends_ms) < 0).any():
+                order = np.argsort(results.ends_ms, kind="stable")
+        origin = Origin(
+            source=TopicPartition(self.spec.node, self._context.partition),
+            offsets=np.arange(count, dtype=np.int64),
+            timestamps_ms=stamps,
+            watermarks_ms=np.full(count, self.out.watermark_ms, dtype=np.int64),
+            published_ms=NEVER_MS,
+            windows=windows,
+        )
+        batch = Batch(origin, results.keys, results.values)
+        self.out.receive(batch if order is None else batch.take(order))
+
+
+def _chunks(pairs: Iterable[tuple[bytes, bytes]]) -> Iterable[list[tuple[bytes, bytes]]]:
+    upcoming = iter(pairs)
+    while some := list(itertools.islice(upcoming, _SCANNED_ROWS)):
+        yield some

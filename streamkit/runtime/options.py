@@ -1,0 +1,63 @@
+"""How a job is run, and what a run tells about itself."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Guarantee", "Progress", "RunOptions", "Summary"]
+
+Guarantee: TypeAlias = Literal["exactly-once", "at-least-once"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the user asked for.
+
+    Args:
+        bounded: Read to the end offsets that the run fixed when it first started, close every window, stop.
+        go_on: Begin another bounded run over the records that came after a finished one (`--continue`).
+        guarantee: Whether outputs are inside the transaction, or before it.
+        state_dir: Root of the state directories; None keeps state in memory.
+        thread_count: How many tasks compute or commit at once, at least 1.
+        commit_interval_ms: Upper bound of the time between a task's commits while it is behind.
+        commit_bytes_max: A task that has read this much since its last commit commits.
+        fetch_bytes_max: About how much is fetched per partition at once.
+        skew_max_ms: How far one source may run ahead of the slowest; None: the largest window, at least a minute.
+    """
+
+    bounded: bool = False
+    go_on: bool = False
+    guarantee: Guarantee = "exactly-once"
+    state_dir: str | None = None
+    thread_count: int = 2
+    commit_interval_ms: int = 1000
+    commit_bytes_max: int = 16 * 1024 * 1024
+    fetch_bytes_max: int = 4 * 1024 * 1024
+    skew_max_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How a run is going; records are of this run, `lag` counts the source records still to read."""
+
+    records_in: int
+    records_out: int
+    late: int
+    seconds: float
+    lag: int
+    watermark_ms: int | None
+    state_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run did.
+
+    `finished` says that a bounded run reached its end, `already_finished` that it had done so before it began.
+    """
+
+    records_in: int
+    records_out: int
+    late: int
+    seconds: float
+    finished: bool
+    already_finished: bool = False

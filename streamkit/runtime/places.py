@@ -1,0 +1,47 @@
+"""Where a row came from: its index within its record, and the error that names topic, partition, offset and node."""
+
+import numpy as np
+import numpy.typing as npt
+
+from streamkit.errors import DeserializationError, ProcessingError, RecordError
+from streamkit.records import Batch, RowError
+
+__all__ = ["bad_row", "processing_error", "rows_in_record"]
+
+
+def bad_row(batch: Batch, error: RowError, node: str, kind: type[RecordError] = DeserializationError) -> RecordError:
+    """Return the error of the row at `error.index` of `batch`, ready to be raised from `error`."""
+    return kind(
+        error.reason,
+        topic=batch.origin.source.topic,
+        partition=batch.origin.source.partition,
+        offset=int(batch.offsets[error.index]),
+        node=node,
+        data=error.data,
+    )
+
+
+def processing_error(batch: Batch, index: int, node: str, cause: Exception) -> ProcessingError:
+    """Return the error of a user's function that raised `cause` for the row at `index`."""
+    preview = _preview(batch, index)
+    return ProcessingError(
+        f"{type(cause).__name__}: {cause}",
+        topic=batch.origin.source.topic,
+        partition=batch.origin.source.partition,
+        offset=int(batch.offsets[index]),
+        node=node,
+        data=preview,
+        hint="mend the function; the record stays uncommitted and the next run begins before it",
+    )
+
+
+def rows_in_record(batch: Batch) -> npt.NDArray[np.int64]:
+    """Return each row's index among the rows of its own record, which no cut of the batch changes."""
+    offsets = batch.offsets
+    indices = np.arange(len(offsets), dtype=np.int64)
+    begins = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
+    return indices - np.repeat(begins, np.diff(begins, append=len(offsets)))
+
+
+def _preview(batch: Batch, index: int) -> bytes:
+    return repr(batch.values.objects()[index]).encode("utf-8", "backslashreplace")

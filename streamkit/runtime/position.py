@@ -1,0 +1,151 @@
+"""The position of a task: one value that says exactly how far it is, committed with every transaction.
+
+It lies in the changelog under a reserved key and, for a task without a store, in the metadata of the committed
+offsets, which Kafka limits to 4,096 bytes. Beside it, in the metadata of each source partition, stands the
+`RunMark`: what the run that is going on was asked to do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from streamkit.records import NEVER_MS, TopicPartition
+
+__all__ = ["ChannelPosition", "InputPosition", "Note", "Position", "RunMark"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMark:
+    """What one run reads of one source partition.
+
+    Args:
+        run: Number of the run, from 1; end marks belong to it.
+        end_offset: Where a bounded run ends; None for an unbounded one.
+        published_ms: Windows that begin at or before this were published by an earlier bounded run.
+    """
+
+    run: int = 1
+    end_offset: int | None = None
+    published_ms: int = NEVER_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelPosition:
+    """What one upstream task has said: its watermark, and the run whose end it marked (0: none)."""
+
+    watermark_ms: int = NEVER_MS
+    ended_run: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputPosition:
+    """How far one input partition was read.
+
+    A source has `max_timestamp_ms`; a repartition partition has a position for each channel, by upstream task id.
+    """
+
+    next_offset: int = 0
+    max_timestamp_ms: int = NEVER_MS
+    channels: Mapping[str, ChannelPosition] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far a task is.
+
+    `transaction` counts its commits. `ended_run` is the bounded run it has finished (0: none). `counters` are totals
+    over all runs; `digests` hold each store's digest as JSON text.
+    """
+
+    transaction: int = 0
+    inputs: Mapping[TopicPartition, InputPosition] = field(default_factory=dict)
+    ended_run: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the compact JSON form; `from_json` reads it back."""
+        return {
+            "txn": self.transaction,
+            "run": self.ended_run,
+            "in": [
+                [
+                    place.topic,
+                    place.partition,
+                    read.next_offset,
+                    read.max_timestamp_ms,
+                    {name: [channel.watermark_ms, channel.ended_run] for name, channel in read.channels.items()},
+                ]
+                for place, read in self.inputs.items()
+            ],
+            "n": dict(self.counters),
+            "d": dict(self.digests),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Position":
+        """Read the JSON form."""
+        inputs = {
+            TopicPartition(topic, partition): InputPosition(
+                next_offset=next_offset,
+                max_timestamp_ms=max_timestamp_ms,
+                channels={
+                    name: ChannelPosition(watermark_ms=watermark_ms, ended_run=ended_run)
+                    for name, (watermark_ms, ended_run) in channels.items()
+                },
+            )
+            for topic, partition, next_offset, max_timestamp_ms, channels in data["in"]
+        }
+        return cls(transaction=data["txn"], inputs=inputs, ended_run=data["run"], counters=data["n"], digests=data["d"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """The metadata of one committed offset: what a starting worker must know before it opens any task.
+
+    Args:
+        transaction: Number of the task's last commit; its position must bear the same one.
+        ended_run: The bounded run that the task has finished (0: none).
+        max_timestamp_ms: Of a source partition: the largest timestamp so far.
+        mark: Of a source partition: what the run reads of it.
+        partition_count: Of a source partition: how many its topic had when the run began.
+        position: Of a task without a store: the position itself, with the first of its inputs.
+    """
+
+    transaction: int = 0
+    ended_run: int = 0
+    max_timestamp_ms: int = NEVER_MS
+    mark: RunMark | None = None
+    partition_count: int = 0
+    position: Position | None = None
+
+    def to_text(self) -> str:
+        """Return the JSON text that is committed with the offset."""
+        data: dict[str, Any] = {"txn": self.transaction, "ended": self.ended_run, "max": self.max_timestamp_ms}
+        if self.mark is not None:
+            data["mark"] = [self.mark.run, self.mark.end_offset, self.mark.published_ms]
+            data["count"] = self.partition_count
+        if self.position is not None:
+            data["position"] = self.position.to_json()
+        return orjson.dumps(data).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> "Note":
+        """Read the JSON text; an empty one is the note of an offset nobody annotated."""
+        if not text:
+            return cls()
+        data = orjson.loads(text)
+        mark = None
+        if "mark" in data:
+            run, end_offset, published_ms = data["mark"]
+            mark = RunMark(run=run, end_offset=end_offset, published_ms=published_ms)
+        return cls(
+            transaction=data["txn"],
+            ended_run=data["ended"],
+            max_timestamp_ms=data["max"],
+            mark=mark,
+            partition_count=data.get("count", 0),
+            position=Position.from_json(data["position"]) if "position" in data else None,
+        )

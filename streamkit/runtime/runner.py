@@ -1,0 +1,155 @@
+"""Runs one task: feeds it, decides when it commits, commits, reopens it when it must be.
+
+One commit is under way at a time; computing goes on meanwhile in the other generation of the overlay.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from streamkit.broker import Broker, Fetched, Producer
+from streamkit.errors import Answer, StreamkitError
+from streamkit.runtime.build import TaskPlan
+from streamkit.runtime.commit import Commit, Observe
+from streamkit.runtime.opening import Opened, open_task
+from streamkit.runtime.options import RunOptions
+from streamkit.runtime.stores import Stores
+from streamkit.runtime.task import Sealed, Task
+from streamkit.seams import Clock
+
+__all__ = ["RunnerEnvironment", "TaskRunner"]
+
+_FLOOR_MS: Final = 10
+_FLUSH_MS: Final = 30_000
+_FLUSH_RECORDS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerEnvironment:
+    """What all runners of one worker share. `observe` is told the steps of every commit."""
+
+    broker: Broker
+    stores: Stores
+    clock: Clock
+    options: RunOptions
+    run: int
+    bounded: bool
+    observe: Observe
+
+
+class TaskRunner:
+    """One task with its producer, its store and its clockwork.
+
+    Args:
+        plan: Of the task.
+        environment: Of the worker.
+    """
+
+    def __init__(self, plan: TaskPlan, environment: RunnerEnvironment) -> None:
+        """Open the task."""
+        self.plan, self._environment = plan, environment
+        self._publisher: Producer | None = None
+        if environment.options.guarantee == "at-least-once":
+            self._publisher = environment.broker.producer()
+        self._read_bytes = 0
+        self._open()
+        counters = self.task.context.counters
+        self._at_start = (counters.records_in, counters.records_out, counters.late)
+
+    def _open(self) -> None:
+        environment = self._environment
+        self._opened: Opened = open_task(self.plan, environment.broker, environment.stores)
+        self.task = Task(
+            self.plan, self._opened.store, self._opened.position, run=environment.run, bounded=environment.bounded
+        )
+        self._committed_ms = environment.clock.monotonic_ms()
+        self._flushed_ms = self._committed_ms
+        self._bytes_since = 0
+        self._unflushed_count = 0
+        self.committing = threading.Event()
+
+    def feed(self, fetched: Fetched) -> int:
+        """Run fetched batches through the task; return how many records it was."""
+        count = self.task.process(fetched)
+        size_bytes = sum(map(len, fetched.record_batches))
+        self._bytes_since += size_bytes
+        self._read_bytes += size_bytes
+        if self._publisher is not None:
+            self._publish_now()
+        return count
+
+    def _publish_now(self) -> None:
+        """At-least-once: outputs go out as soon as they exist."""
+        self.task.merge_deltas()
+        assert self._publisher is not None, "only at-least-once publishes at once"
+        outputs = self.task.context.outputs.take()
+        for place in sorted(outputs):
+            self._publisher.send(place, outputs[place])
+
+    def commit_due(self, *, behind: bool) -> bool:
+        """Return whether a commit should start now: soon when caught up, by time or bytes when behind."""
+        if not self.task.dirty or self.committing.is_set():
+            return False
+        options = self._environment.options
+        if self.task.ended or self._bytes_since >= options.commit_bytes_max:
+            return True
+        waited_ms = self._environment.clock.monotonic_ms() - self._committed_ms
+        return waited_ms >= (options.commit_interval_ms if behind else min(_FLOOR_MS, options.commit_interval_ms))
+
+    def seal(self) -> Sealed:
+        """Freeze what the next transaction writes; computing may go on."""
+        assert not self.committing.is_set(), "one commit at a time"
+        self.committing.set()
+        self._bytes_since = 0
+        self._committed_ms = self._environment.clock.monotonic_ms()
+        return self.task.seal()
+
+    def finish(self, sealed: Sealed) -> None:
+        """Commit what was sealed, and flush the store when its changelog tail has grown long."""
+        store = self._opened.store if self.plan.sub.stores else None
+        stamp = (self._environment.broker.admin.log_id(), self._opened.places)
+        commit = Commit(sealed, self._opened.producer, self._publisher, self.plan.topology.job, store, stamp)
+        commit.run(self._environment.observe)
+        self.task.applied()
+        self.committing.clear()
+        self._unflushed_count += sum(map(len, sealed.changelogs.values()))
+        now_ms = self._environment.clock.monotonic_ms()
+        long_ago = now_ms - self._flushed_ms >= _FLUSH_MS
+        if store is not None and self._unflushed_count and (long_ago or self._unflushed_count >= _FLUSH_RECORDS):
+            store.flush()
+            self._unflushed_count, self._flushed_ms = 0, now_ms
+
+    def take_read_bytes(self) -> int:
+        """Return how many bytes were read since the last call."""
+        read_bytes, self._read_bytes = self._read_bytes, 0
+        return read_bytes
+
+    def this_run(self) -> tuple[int, int, int]:
+        """Return records in, records out and late records since this worker opened the task."""
+        counters = self.task.context.counters
+        records_in, records_out, late = self._at_start
+        return counters.records_in - records_in, counters.records_out - records_out, counters.late - late
+
+    def state_bytes(self) -> int:
+        """Return the size of the store."""
+        return self._opened.store.size_bytes() if self.plan.sub.stores else 0
+
+    def reopen(self, error: StreamkitError) -> None:
+        """Drop everything since the last commit and open the task again, in the order of opening.
+
+        The outcome of the last commit is read from the log; a store that `error` says is damaged is restored.
+        """
+        self._opened.producer.close()
+        self._opened.store.close()
+        if error.answer is Answer.RESTORE:
+            self._environment.stores.set_aside(self.plan.task_id, error.primary)
+        self._environment.stores.close(self.plan.task_id)
+        self._open()
+
+    def close(self) -> None:
+        """Close cleanly: flush the store, give everything back. Uncommitted work is dropped."""
+        self._opened.producer.close()
+        if self._publisher is not None:
+            self._publisher.close()
+        self._opened.store.close()
+        self._environment.stores.close(self.plan.task_id)

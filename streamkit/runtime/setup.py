@@ -1,0 +1,201 @@
+"""What happens once before any task opens: topics are checked and made, tasks counted, the run's ends fixed.
+
+The end offsets of a bounded run, and the partition count of its sources, are committed as notes beside the source
+offsets when the run first starts, in one commit: whoever resumes it ends where the first would have.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, TopicDescription
+from streamkit.errors import TopologyError, UnknownTopicError
+from streamkit.graph import Aggregation, Source
+from streamkit.records import NEVER_MS, TopicPartition
+from streamkit.runtime.build import TaskPlan
+from streamkit.runtime.operators.stateless import StepCheck
+from streamkit.runtime.options import RunOptions
+from streamkit.runtime.position import Note, RunMark
+from streamkit.topology import SubTopology, Topology
+
+__all__ = ["JobPlan", "prepare"]
+
+_REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": str(64 * 1024 * 1024)}
+_CHANGELOG_CONFIG = {"cleanup.policy": "compact"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """All tasks of a run; `finished` if there is nothing left to do in it."""
+
+    tasks: tuple[TaskPlan, ...]
+    run: int
+    bounded: bool
+    finished: bool
+
+
+def prepare(topology: Topology, broker: Broker, options: RunOptions, check: StepCheck) -> JobPlan:
+    """Check and make the topics, and fix what this run reads.
+
+    Raises:
+        UnknownTopicError: A source topic does not exist. Nothing was made.
+        TopologyError: Partition counts do not fit, or changed since an earlier run. The message names the fix.
+    """
+    topics = broker.admin.describe_topics()
+    _check_sources(topology, topics)
+    task_counts = {sub.index: _task_count(topology, sub, topics) for sub in topology.sub_topologies}
+    counts = _make_topics(topology, broker, topics, task_counts)
+    marks, finished = _fix_run(topology, broker, options, counts)
+    channels = {
+        repartition.topic: tuple(
+            f"{upstream}_{partition}" for upstream in repartition.upstream for partition in range(task_counts[upstream])
+        )
+        for repartition in topology.repartitions
+    }
+    tasks = tuple(
+        TaskPlan(
+            topology=topology,
+            sub=sub,
+            partition=partition,
+            partition_counts=counts,
+            channels=channels,
+            marks={topic: marks[TopicPartition(topic, partition)] for topic in _read_here(sub, partition, counts)},
+            check=check,
+        )
+        for sub in topology.sub_topologies
+        for partition in range(task_counts[sub.index])
+    )
+    some = next(iter(marks.values()))
+    return JobPlan(tasks=tasks, run=some.run, bounded=some.end_offset is not None, finished=finished)
+
+
+def _read_here(sub: SubTopology, partition: int, counts: Mapping[str, int]) -> list[str]:
+    return [topic for topic in sub.source_topics if partition < counts[topic]]
+
+
+def _check_sources(topology: Topology, topics: Mapping[str, TopicDescription]) -> None:
+    for node in topology.graph.nodes:
+        if isinstance(node, Source) and node.topic not in topics:
+            raise UnknownTopicError(
+                f"the topic {node.topic!r}, which {node.name!r} of job {topology.job!r} reads, does not exist",
+                detail=f"there are: {', '.join(sorted(topics)) or 'none'}",
+                hint=f"streamkit topics create {node.topic}, or streamkit produce {node.topic} FILE",
+            )
+
+
+def _task_count(topology: Topology, sub: SubTopology, topics: Mapping[str, TopicDescription]) -> int:
+    counts = {topic: topics[topic].partition_count for topic in sub.source_topics}
+    shuffles = {name: topology.repartition(name) for name in sub.repartitions_in}
+    keyed = any(isinstance(topology.graph.node(name), Aggregation) for name in sub.nodes)
+    if keyed and len(set(counts.values())) > 1:
+        (one, one_count), (other, other_count) = sorted(counts.items(), key=lambda item: item[1])[:: len(counts) - 1]
+        raise TopologyError(
+            f"{one!r} has {one_count} partitions and {other!r} has {other_count}, but one aggregation reads both by key",
+            hint="give both topics the same partition count, or group_by() the key so that it is shuffled",
+        )
+    return max([*counts.values(), *([] if counts else [shuffle.shards for shuffle in shuffles.values()])])
+
+
+def _make_topics(
+    topology: Topology,
+    broker: Broker,
+    topics: Mapping[str, TopicDescription],
+    task_counts: Mapping[int, int],
+) -> dict[str, int]:
+    """Make sinks and internal topics where missing; return the partition count of every topic of the job."""
+    wanted: dict[str, tuple[int, Mapping[str, str]]] = {}
+    for repartition in topology.repartitions:
+        wanted[repartition.topic] = (task_counts[repartition.downstream], _REPARTITION_CONFIG)
+    for sub in topology.sub_topologies:
+        for store in sub.stores:
+            wanted[store.changelog_topic] = (task_counts[sub.index], _CHANGELOG_CONFIG)
+    for topic, (count, _) in wanted.items():
+        if topic in topics and topics[topic].partition_count != count:
+            raise TopologyError(
+                f"the internal topic {topic!r} has {topics[topic].partition_count} partitions, the job now needs {count}",
+                hint="partition counts are part of the state: set shards= back, or give the job a new name",
+            )
+    for sub in topology.sub_topologies:
+        for topic in sub.sink_topics:
+            if topic not in topics:
+                wanted.setdefault(topic, (task_counts[sub.index], {}))
+    for topic, (count, config) in wanted.items():
+        if topic not in topics:
+            broker.admin.create_topic(topic, count, config)
+    counts = {topic: description.partition_count for topic, description in topics.items()}
+    return counts | {topic: count for topic, (count, _) in wanted.items()}
+
+
+def _fix_run(
+    topology: Topology, broker: Broker, options: RunOptions, counts: Mapping[str, int]
+) -> tuple[dict[TopicPartition, RunMark], bool]:
+    """Return what the run reads of each source partition, and whether it is finished."""
+    group = broker.group(topology.job)
+    committed = group.committed()
+    notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
+    sources = [
+        TopicPartition(topic, partition)
+        for sub in topology.sub_topologies
+        for topic in sub.source_topics
+        for partition in range(counts[topic])
+    ]
+    known = {place: notes[place].mark for place in sources if place in notes}
+    _check_counts(notes, counts)
+    old = {place: mark for place, mark in known.items() if mark is not None}
+    run = max((mark.run for mark in old.values()), default=0)
+    bounded = any(mark.end_offset is not None for mark in old.values())
+    finished = bounded and _all_ended(topology, notes, counts, run)
+    if len(old) == len(sources):
+        resumes = bounded and (not finished or not options.go_on) if options.bounded else not bounded
+        if resumes:
+            return old, finished
+    ends = dict(broker.admin.list_offsets(dict.fromkeys(sources, LAST_STABLE))) if options.bounded else {}
+    published_ms = _published_ms(notes, old, sources, run) if bounded else NEVER_MS
+    marks = {
+        place: RunMark(
+            run=run + 1,
+            end_offset=ends.get(place),
+            published_ms=max(published_ms, old[place].published_ms if place in old else NEVER_MS),
+        )
+        for place in sources
+    }
+    starts = broker.admin.list_offsets({place: EARLIEST for place in sources if place not in committed})
+    group.commit(
+        {
+            place: CommittedOffset(
+                offset=committed[place].offset if place in committed else starts[place],
+                metadata=replace(notes.get(place, Note()), mark=mark, partition_count=counts[place.topic]).to_text(),
+            )
+            for place, mark in marks.items()
+        }
+    )
+    return marks, False
+
+
+def _check_counts(notes: Mapping[TopicPartition, Note], counts: Mapping[str, int]) -> None:
+    for place, note in notes.items():
+        if note.partition_count and counts.get(place.topic, note.partition_count) != note.partition_count:
+            raise TopologyError(
+                f"{place.topic!r} had {note.partition_count} partitions when the job first ran, "
+                f"now it has {counts[place.topic]}",
+                hint="a changed count moves keys: give the job a new name to read everything again",
+            )
+
+
+def _all_ended(topology: Topology, notes: Mapping[TopicPartition, Note], counts: Mapping[str, int], run: int) -> bool:
+    for sub in topology.sub_topologies:
+        topics = [*sub.source_topics, *(topology.repartition(name).topic for name in sub.repartitions_in)]
+        for topic in topics:
+            for partition in range(counts[topic]):
+                note = notes.get(TopicPartition(topic, partition))
+                if note is None or note.ended_run < run:
+                    return False
+    return True
+
+
+def _published_ms(
+    notes: Mapping[TopicPartition, Note], old: Mapping[TopicPartition, RunMark], sources: list[TopicPartition], run: int
+) -> int:
+    """Return how far windows may have been published by the bounded run that ended, or was cut short."""
+    if not any(note.ended_run >= run for note in notes.values()):
+        return NEVER_MS
+    return max((notes[place].max_timestamp_ms for place in sources if place in notes), default=NEVER_MS)

@@ -1,0 +1,227 @@
+"""A task: one sub-topology × one partition, one writer, one store.
+
+The task does no I/O of its own: it is handed what was fetched, runs it through its operators, and gives out, when
+asked, everything one transaction has to write. Its phases::
+
+    CREATED ── opened ──▶ RUNNING ── closed ──▶ CLOSED
+                             │  ▲
+                     sealed  ▼  │ applied
+                          (one commit under way; computing goes on)
+
+Not here: the commit's I/O (`commit`), opening and restoring (`opening`), scheduling (`worker`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from streamkit.broker import CommittedOffset, Fetched
+from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.runtime.build import TaskPlan, build_parts
+from streamkit.runtime.context import Counters, TaskContext
+from streamkit.runtime.inputs import ChannelInput, SourceInput
+from streamkit.runtime.operators.aggregate import AggregateOperator
+from streamkit.runtime.overlay import Generation, Overlay
+from streamkit.runtime.position import Note, Position
+from streamkit.state import POSITION_KEY, StateStore
+
+__all__ = ["Sealed", "Task"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """Everything that one transaction writes, and what the store takes once the log says committed.
+
+    Args:
+        outputs: Records for topics that users see.
+        internal: Blocks for repartition topics.
+        changelogs: Entries for changelog partitions; each ends with the position.
+        offsets: Next offset of every input, with its note.
+        generation: The store's changes; None for a task without stores.
+        position: The position after this transaction.
+    """
+
+    outputs: Mapping[TopicPartition, EncodedRecords]
+    internal: Mapping[TopicPartition, EncodedRecords]
+    changelogs: Mapping[TopicPartition, EncodedRecords]
+    offsets: Mapping[TopicPartition, CommittedOffset]
+    generation: Generation | None
+    position: Position
+
+
+class Task:
+    """The operators of one task, and its position."""
+
+    def __init__(self, plan: TaskPlan, store: StateStore, position: Position, *, run: int, bounded: bool) -> None:
+        """Go on from `position`, whose state `store` holds."""
+        self.plan, self._transaction = plan, position.transaction
+        self._ended_run = position.ended_run
+        self._overlay = Overlay(store)
+        self.context = TaskContext(
+            partition=plan.partition,
+            overlay=self._overlay,
+            run=run,
+            bounded=bounded,
+            counters=Counters(**position.counters),
+        )
+        self._parts = build_parts(plan, position, self.context)
+        self._dirty = False
+        self._tell()
+        self._dirty = self.ended
+
+    @property
+    def task_id(self) -> str:
+        """Sub-topology and partition, `0_3`."""
+        return self.plan.task_id
+
+    @property
+    def finished(self) -> bool:
+        """Whether the end of this run was reached in an earlier transaction."""
+        return self.context.bounded and self._ended_run >= self.context.run
+
+    @property
+    def ended(self) -> bool:
+        """Whether the input of this run is over, but no transaction says so yet."""
+        return not self.finished and all(reader.ended for reader in self._parts.inputs.values())
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a commit would write something."""
+        return self._dirty
+
+    @property
+    def watermark_ms(self) -> int:
+        """The lowest watermark of the inputs that are still read."""
+        inputs = self._parts.inputs.values()
+        return min(reader.watermark_ms for reader in inputs)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return where each input is read next; inputs of a bounded run that are at their end are left out."""
+        return {
+            place: reader.next_offset
+            for place, reader in self._parts.inputs.items()
+            if not (reader.ended and self.context.bounded)
+        }
+
+    def places(self) -> list[TopicPartition]:
+        """Return all inputs."""
+        return list(self._parts.inputs)
+
+    def end_offset(self, place: TopicPartition) -> int | None:
+        """Return where a bounded run stops reading a source; None for other inputs and runs."""
+        mark = self.plan.marks.get(place.topic)
+        return None if mark is None else mark.end_offset
+
+    def input_watermark_ms(self, place: TopicPartition) -> int:
+        """Return what one input promises."""
+        return self._parts.inputs[place].watermark_ms
+
+    def process(self, fetched: Fetched) -> int:
+        """Run fetched record batches through the operators, in order.
+
+        Returns:
+            How many records it was (blocks, for a repartition partition).
+
+        Raises:
+            RecordError: One record is bad. The task must be closed dirty: nothing since its last commit counts.
+        """
+        reader = self._parts.inputs[fetched.topic_partition]
+        before = reader.next_offset
+        count = reader.take(fetched)
+        if reader.next_offset != before:
+            self._dirty = True
+        self._tell()
+        return count
+
+    def _tell(self) -> None:
+        for reader in self._parts.inputs.values():
+            reader.tell()
+
+    def merge_deltas(self) -> None:
+        """Merge the aggregations' deltas into the overlay now, so that updates are emitted at once."""
+        for aggregate in self._parts.aggregates:
+            aggregate.seal()
+
+    def seal(self) -> Sealed:
+        """Return what the next transaction writes, and start a new generation.
+
+        Computing may go on at once. The next `seal` needs `applied` first.
+        """
+        for aggregate in self._parts.aggregates:
+            aggregate.seal()
+        for writer in self._parts.writers:
+            writer.seal()
+        if self.ended:
+            self._ended_run = self.context.run
+        self._transaction += 1
+        position = self._position()
+        generation = self._overlay.freeze()
+        self._dirty = False
+        stateful = bool(self.plan.sub.stores)
+        return Sealed(
+            outputs=self.context.outputs.take(),
+            internal=self.context.internal.take(),
+            changelogs=self._changelogs(generation, position) if stateful else {},
+            offsets=self._offsets(position, stateful=stateful),
+            generation=generation if stateful else None,
+            position=position,
+        )
+
+    def applied(self) -> None:
+        """Learn that the sealed transaction was committed and the store has taken it."""
+        self._overlay.applied()
+
+    def _position(self) -> Position:
+        return Position(
+            transaction=self._transaction,
+            inputs={place: reader.position() for place, reader in self._parts.inputs.items()},
+            ended_run=self._ended_run,
+            counters=asdict(self.context.counters),
+            digests={aggregate.spec.node: aggregate.digest.to_json() for aggregate in self._parts.aggregates},
+        )
+
+    def _changelogs(self, generation: Generation, position: Position) -> dict[TopicPartition, EncodedRecords]:
+        """Return the entries of each store that changed, and of the first one always: it carries the position."""
+        record = orjson.dumps(position.to_json())
+        logs = {}
+        for number, store in enumerate(self.plan.sub.stores):
+            entries = generation.log.get(store.index, {})
+            if entries or number == 0:
+                count = len(entries) + 1
+                logs[TopicPartition(store.changelog_topic, self.plan.partition)] = EncodedRecords.to_append(
+                    timestamps_ms=[max(self.context.stream_time_ms, 0)] * count,
+                    keys=[*entries, POSITION_KEY],
+                    values=[*entries.values(), record],
+                )
+        return logs
+
+    def _offsets(self, position: Position, *, stateful: bool) -> dict[TopicPartition, CommittedOffset]:
+        offsets = {}
+        carried = None if stateful else position
+        for place, reader in self._parts.inputs.items():
+            source = isinstance(reader, SourceInput)
+            note = Note(
+                transaction=position.transaction,
+                ended_run=position.ended_run,
+                max_timestamp_ms=position.inputs[place].max_timestamp_ms,
+                mark=self.plan.marks[place.topic] if source else None,
+                partition_count=self.plan.partition_counts[place.topic] if source else 0,
+                position=carried,
+            )
+            carried = None
+            offsets[place] = CommittedOffset(offset=reader.next_offset, metadata=note.to_text())
+        return offsets
+
+    def consumed(self) -> Mapping[TopicPartition, int]:
+        """Return the next offset of each repartition partition: what lies below is not needed once committed."""
+        return {
+            place: reader.next_offset
+            for place, reader in self._parts.inputs.items()
+            if isinstance(reader, ChannelInput)
+        }
+
+    @property
+    def aggregates(self) -> tuple[AggregateOperator, ...]:
+        """The stateful operators, for those who look at state (a test driver, a query)."""
+        return self._parts.aggregates

@@ -1,0 +1,140 @@
+"""A whole machine in memory, for properties: log, stores and tasks, with a schedule that a seed draws.
+
+It runs the production tasks and the production commit; only the order in which tasks fetch, compute and commit is
+drawn, and a crash can be placed at any step of any commit. A crash loses what the log's files had not synced and what
+the stores had not flushed.
+"""
+
+import random
+from collections.abc import Callable
+
+from streamkit import Job
+from streamkit.broker import LATEST, open_broker
+from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.runtime.build import unchecked
+from streamkit.runtime.opening import read_to
+from streamkit.runtime.options import Guarantee, RunOptions
+from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
+from streamkit.runtime.setup import prepare
+from streamkit.runtime.stores import MemoryStores
+from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng
+from streamkit.state import POSITION_KEY
+from streamkit.topology import compile_graph
+
+
+class Crashed(BaseException):
+    """The machine lost its power."""
+
+
+class Machine:
+    """One machine; `crash_at` is told every commit step and may raise `Crashed`."""
+
+    def __init__(self, job: Job, partitions: dict[str, int], *, guarantee: Guarantee = "exactly-once") -> None:
+        self.topology = compile_graph(job.build())
+        self.clock = ManualClock()
+        self.fs = MemoryFileSystem()
+        self.stores = MemoryStores()
+        self.guarantee = guarantee
+        self.crash_at: Callable[[str], None] = lambda step: None
+        self.runners: list[TaskRunner] = []
+        self.boot()
+        for topic, count in partitions.items():
+            self.broker.admin.create_topic(topic, count)
+
+    def boot(self) -> None:
+        self.broker = open_broker("memory://", fs=self.fs, clock=self.clock, rng=SeededRng(0))
+
+    def send(self, topic: str, partition: int, rows: list[tuple[bytes | None, bytes, int]]) -> None:
+        """Append (key, value, timestamp) rows, each as a record batch of its own so that any cut is possible."""
+        producer = self.broker.producer()
+        for key, value, stamp in rows:
+            records = EncodedRecords.to_append(timestamps_ms=[stamp], keys=[key], values=[value])
+            producer.send(TopicPartition(topic, partition), records)
+        producer.flush()
+        producer.close()
+
+    def open(self, *, bounded: bool = True, go_on: bool = False) -> bool:
+        """Open all tasks, which brings their stores forward; return whether there is anything to do."""
+        options = RunOptions(bounded=bounded, go_on=go_on, guarantee=self.guarantee)
+        plan = prepare(self.topology, self.broker, options, unchecked)
+        environment = RunnerEnvironment(
+            broker=self.broker,
+            stores=self.stores,
+            clock=self.clock,
+            options=options,
+            run=plan.run,
+            bounded=plan.bounded,
+            observe=lambda step: self.crash_at(step),
+        )
+        self.runners = [TaskRunner(task, environment) for task in plan.tasks]
+        self.fetcher = self.broker.fetcher()
+        return not plan.finished
+
+    def close(self) -> None:
+        for runner in self.runners:
+            runner.close()
+        self.runners = []
+
+    def crash(self) -> None:
+        """Lose the power: unsynced bytes and unflushed stores are gone."""
+        self.runners = []
+        self.fs = self.fs.crashed()
+        for task_id in list(self.stores.stores):
+            self.stores.stores[task_id] = self.stores.stores[task_id].survivor()
+        self.boot()
+
+    def step(self, rng: random.Random) -> None:
+        """Let one task, drawn, fetch some of its inputs, or commit."""
+        runner = rng.choice(self.runners)
+        if runner.task.dirty and (rng.random() < 0.3 or runner.task.ended):
+            runner.finish(runner.seal())
+            return
+        positions = runner.task.positions()
+        some = {place: position for place, position in positions.items() if rng.random() < 0.7}
+        for part in self.fetcher.fetch(some, wait_ms=0, bytes_max=rng.choice([1, 200, 1000, 100_000])):
+            runner.feed(part)
+
+    @property
+    def finished(self) -> bool:
+        return all(runner.task.finished for runner in self.runners)
+
+    def run_bounded(self, rng: random.Random, *, go_on: bool = False) -> int:
+        """Run a bounded run to its end, over every crash; return how many crashes there were."""
+        crashes = 0
+        while True:
+            try:
+                self.open(go_on=go_on and not crashes)
+                while not self.finished:
+                    self.step(rng)
+                self.close()
+                return crashes
+            except Crashed:
+                crashes += 1
+                self.crash()
+
+    def read(self, topic: str) -> list[tuple[bytes | None, bytes | None, int]]:
+        """Return (key, value, timestamp) of every committed record."""
+        rows = []
+        fetcher = self.broker.fetcher()
+        for partition in range(self.broker.admin.describe_topics()[topic].partition_count):
+            for records in read_to(self.broker, fetcher, TopicPartition(topic, partition), None):
+                rows.extend(zip(records.keys, records.values, records.timestamps_ms.tolist(), strict=True))
+        return rows
+
+    def state(self) -> dict[str, dict[bytes, bytes]]:
+        """Return the contents of every store, without the position."""
+        contents = {}
+        for task_id, store in self.stores.stores.items():
+            pairs = dict(store.survivor().scan(b"", b"\xff" * 16))
+            contents[task_id] = {key: value for key, value in pairs.items() if key != POSITION_KEY}
+        return contents
+
+    def committed(self) -> dict[TopicPartition, int]:
+        group = self.broker.group(self.topology.job)
+        return {place: committed.offset for place, committed in group.committed().items()}
+
+    def ends(self, topic: str) -> list[int]:
+        count = self.broker.admin.describe_topics()[topic].partition_count
+        places = [TopicPartition(topic, partition) for partition in range(count)]
+        offsets = self.broker.admin.list_offsets(dict.fromkeys(places, LATEST))
+        return [offsets[place] for place in places]
