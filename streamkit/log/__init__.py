@@ -1,0 +1,26 @@
+"""Record batches v2 and the segmented log that holds them, in Kafka's formats byte for byte."""
+
+from streamkit.log.codec import (
+    NO_PRODUCER,
+    ControlKind,
+    ProducerStamp,
+    control_batch,
+    control_kind,
+    decode,
+    encode,
+)
+from streamkit.log.header import BatchHeader, check, parse_header, place
+
+__all__ = [
+    "NO_PRODUCER",
+    "BatchHeader",
+    "ControlKind",
+    "ProducerStamp",
+    "check",
+    "control_batch",
+    "control_kind",
+    "decode",
+    "encode",
+    "parse_header",
+    "place",
+]

@@ -1,0 +1,297 @@
+"""Records to record batches v2 and back: the one door to aiokafka's record codec.
+
+Every batch that leaves here is at most as large as asked and carries a valid CRC. Whatever comes in, `decode`
+returns whole columns or raises `CorruptBatchError`: lengths are checked, inflated sizes are bounded, and aiokafka's
+C iterator sees only memory that is padded behind the batch, because it may look some bytes ahead.
+
+Not here: the header (`header`), files (`segment`).
+"""
+
+import struct
+import zlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count, islice
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+
+from streamkit.errors import PREVIEW_BYTES, ConfigError, CorruptBatchError, RecordTooLargeError
+from streamkit.log.header import (
+    ATTRIBUTES_POSITION,
+    BATCH_BYTES_MAX,
+    CODEC_MASK,
+    CONTROL_MASK,
+    HEADER_BYTES,
+    NO_TIMESTAMP_MS,
+    BatchHeader,
+    add_attributes,
+    check,
+    parse_header,
+    place,
+    set_timestamps,
+)
+from streamkit.records import EncodedRecords, Header
+
+__all__ = [
+    "INFLATED_BYTES_MAX",
+    "NO_PRODUCER",
+    "BatchHeader",
+    "ControlKind",
+    "ProducerStamp",
+    "check",
+    "control_batch",
+    "control_kind",
+    "decode",
+    "encode",
+    "parse_header",
+    "place",
+]
+
+
+class ControlKind(StrEnum):
+    """How a transaction ended."""
+
+    ABORT = "abort"
+    COMMIT = "commit"
+
+
+INFLATED_BYTES_MAX: Final = 64 * 2**20
+"""The most that the records of one compressed batch may inflate to."""
+
+_MAGIC = 2
+_NO_SEQUENCE = -1
+_SEQUENCE_COUNT = 2**31
+_GZIP_WINDOW_BITS = 31
+_PADDING = bytes(32)
+_CONTROL_KEY = struct.Struct(">hh")
+_CONTROL_VALUE = struct.Struct(">hi")
+_CONTROL_VERSION = 0
+_CONTROL_KINDS = (ControlKind.ABORT, ControlKind.COMMIT)
+_COORDINATOR_EPOCH = 0
+
+if not DefaultRecordBatchBuilder.__module__.startswith("aiokafka.record._crecords"):
+    primary = "aiokafka's record codec runs without its C extension, about 70 times slower"
+    raise ConfigError(primary, hint="unset AIOKAFKA_NO_EXTENSIONS, or install a wheel of aiokafka for this Python")
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerStamp:
+    """Who writes a batch: Kafka's producer id, its epoch, and the sequence number of the first record."""
+
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    transactional: bool = False
+
+
+NO_PRODUCER: Final = ProducerStamp(-1, -1, _NO_SEQUENCE)
+"""The stamp of batches that are written without idempotence."""
+
+
+def encode(
+    records: EncodedRecords, *, stamp: ProducerStamp = NO_PRODUCER, batch_bytes_max: int = BATCH_BYTES_MAX
+) -> list[bytearray]:
+    """Encode records as record batches, cut so that none exceeds `batch_bytes_max`.
+
+    Offsets are relative (0 to n-1 in each batch); `place` gives a batch its own. The base sequence of the stamp
+    moves on over the batches, and wraps to 0 at 2**31 as Kafka's does.
+
+    Args:
+        records: What to encode; none gives no batch. Their offsets are ignored.
+        stamp: The producer, written into every batch.
+        batch_bytes_max: The most bytes of one batch, its 12-byte prefix included.
+
+    Raises:
+        RecordTooLargeError: One record alone does not fit. Nothing is returned.
+
+    Cost: about 0.2 us a record of 127 bytes.
+    """
+    # The builder takes a first timestamp of -1 for "none yet": such columns are shifted, and the headers put right.
+    shift_ms = _shift_off_the_sentinel(records.timestamps_ms)
+    headers = [[]] * len(records) if records.headers is None else [list(of_record) for of_record in records.headers]
+    columns = ((records.timestamps_ms + shift_ms).tolist(), records.keys, records.values, headers)
+    unplaced = [islice(column, 1, None) for column in columns]
+    batches: list[bytearray] = []
+    start, end = 0, len(records)
+    while start < end:
+        builder = _builder(stamp, start, batch_bytes_max)
+        builder.append(0, *(column[start] for column in columns))
+        if builder.size() > batch_bytes_max:
+            raise _too_large(records, start, builder.size(), batch_bytes_max)
+        # This loop runs in C. It ends with the rows, or at the first that does not fit, which opens the next batch.
+        relative = count(1)
+        full = not all(map(builder.append, relative, *unplaced))
+        next_start = start + next(relative) - 1 if full else end
+        batch = builder.build()
+        if shift_ms:
+            placed_ms = records.timestamps_ms[start:next_start]
+            set_timestamps(batch, int(placed_ms[0]), int(placed_ms.max()))
+        batches.append(batch)
+        start = next_start
+    return batches
+
+
+def decode(batches: Sequence[bytes], *, from_offset: int = 0) -> EncodedRecords:
+    """Decode the records of several batches, in offset order, as one set of columns.
+
+    Offsets stay as they are, gaps included. CRCs are not checked here (`check` does, and every read of the log);
+    everything else about the bytes is.
+
+    Args:
+        batches: Whole record batches, not compressed or gzip.
+        from_offset: Records below it are left out: a batch may begin before the position that was asked for.
+
+    Raises:
+        CorruptBatchError: The bytes are no record batches, their offsets do not ascend, they inflate to more than
+            `INFLATED_BYTES_MAX`, or they are compressed in another way.
+
+    Cost: about 0.3 us a record of 127 bytes.
+    """
+    columns = _Columns()
+    for batch in batches:
+        header = parse_header(batch)
+        if header.last_offset >= from_offset:
+            columns.add(batch, header)
+    return columns.encoded_records(from_offset)
+
+
+def control_batch(kind: ControlKind, *, producer_id: int, producer_epoch: int, timestamp_ms: int) -> bytearray:
+    """Encode the marker that ends a producer's transaction in one partition, as Kafka's coordinator writes it."""
+    stamp = ProducerStamp(producer_id, producer_epoch, _NO_SEQUENCE, transactional=True)
+    record = EncodedRecords.to_append(
+        timestamps_ms=[timestamp_ms],
+        keys=[_CONTROL_KEY.pack(_CONTROL_VERSION, _CONTROL_KINDS.index(kind))],
+        values=[_CONTROL_VALUE.pack(_CONTROL_VERSION, _COORDINATOR_EPOCH)],
+    )
+    (batch,) = encode(record, stamp=stamp)
+    add_attributes(batch, CONTROL_MASK)
+    return batch
+
+
+def control_kind(batch: bytes) -> ControlKind:
+    """Return how the transaction ended whose marker `batch` is.
+
+    Raises:
+        CorruptBatchError: It is no control batch, or says neither.
+    """
+    keys = decode([batch]).keys if parse_header(batch).control else []
+    if len(keys) != 1 or keys[0] is None or len(keys[0]) < _CONTROL_KEY.size:
+        raise CorruptBatchError("record batch is no transaction marker")
+    _version, kind = _CONTROL_KEY.unpack_from(keys[0])
+    if not 0 <= kind < len(_CONTROL_KINDS):
+        primary = f"transaction marker is of type {kind}, neither abort (0) nor commit (1)"
+        raise CorruptBatchError(primary)
+    return _CONTROL_KINDS[kind]
+
+
+def _builder(stamp: ProducerStamp, start: int, batch_bytes_max: int) -> Any:
+    base_sequence = stamp.base_sequence
+    if base_sequence != _NO_SEQUENCE:
+        base_sequence = (base_sequence + start) % _SEQUENCE_COUNT
+    # The builder refuses what would make the batch as large as its limit, hence one more.
+    return DefaultRecordBatchBuilder(
+        _MAGIC, 0, stamp.transactional, stamp.producer_id, stamp.producer_epoch, base_sequence, batch_bytes_max + 1
+    )
+
+
+def _shift_off_the_sentinel(timestamps_ms: npt.NDArray[np.int64]) -> int:
+    if not (timestamps_ms == NO_TIMESTAMP_MS).any():
+        return 0
+    present = set(timestamps_ms.tolist())
+    return next(shift_ms for shift_ms in count(1) if NO_TIMESTAMP_MS - shift_ms not in present)
+
+
+def _too_large(records: EncodedRecords, index: int, size_bytes: int, batch_bytes_max: int) -> RecordTooLargeError:
+    value = records.values[index] or b""
+    more = " …" if len(value) > PREVIEW_BYTES else ""
+    return RecordTooLargeError(
+        f"record {index} takes {size_bytes} bytes as a record batch, more than the limit of {batch_bytes_max}",
+        detail=f"its value begins {value[:PREVIEW_BYTES].decode('utf-8', 'backslashreplace')}{more}",
+        hint="make the record smaller, or raise max.message.bytes of the topic",
+    )
+
+
+class _Columns:
+    """Columns that grow a batch at a time.
+
+    No record outlives its turn of the loop: kept in a list, they and their lists of headers would set off the
+    garbage collector over and over, which costs three times the decoding.
+    """
+
+    __slots__ = ("_headers", "_keys", "_offsets", "_timestamps_ms", "_values")
+
+    def __init__(self) -> None:
+        self._offsets, self._timestamps_ms = array("q"), array("q")
+        self._keys: list[bytes | None] = []
+        self._values: list[bytes | None] = []
+        self._headers: dict[int, list[Header]] = {}
+
+    def add(self, batch: bytes, header: BatchHeader) -> None:
+        if header.size_bytes != len(batch):
+            primary = f"record batch claims {header.size_bytes} bytes and has {len(batch)}"
+            raise CorruptBatchError(primary, position=0)
+        if header.compression != "none":
+            batch = _inflated(batch, header)
+        padded = memoryview(batch + _PADDING)[: len(batch)]
+        start = len(self._offsets)
+        try:
+            self._add_rows(DefaultRecordBatch(padded))
+        except (CorruptRecordException, UnicodeDecodeError, OverflowError, MemoryError) as error:
+            # A length near 2**63 passes the iterator's bounds check, and then there is no memory for it.
+            primary = f"record batch at offset {header.base_offset} does not decode: {error}"
+            raise CorruptBatchError(primary) from error
+        offsets = self._offsets[start:]
+        if offsets and not header.base_offset <= offsets[0] <= offsets[-1] <= header.last_offset:
+            primary = f"record batch at offset {header.base_offset} has records outside of its offsets"
+            raise CorruptBatchError(primary)
+
+    def _add_rows(self, records: Iterable[Any]) -> None:
+        offsets, timestamps_ms, keys, values = self._offsets, self._timestamps_ms, self._keys, self._values
+        for record in records:
+            values.append(record.value)
+            keys.append(record.key)
+            timestamps_ms.append(record.timestamp)
+            offsets.append(record.offset)
+            if record.headers:
+                self._headers[len(values) - 1] = record.headers
+
+    def encoded_records(self, from_offset: int) -> EncodedRecords:
+        offsets = np.frombuffer(self._offsets, np.int64)
+        if not (offsets[1:] > offsets[:-1]).all():
+            raise CorruptBatchError("records are not in the order of their offsets")
+        skipped = int(np.searchsorted(offsets, from_offset))
+        headers = [self._headers.get(row, []) for row in range(skipped, len(offsets))] if self._headers else []
+        return EncodedRecords(
+            timestamps_ms=np.frombuffer(self._timestamps_ms, np.int64)[skipped:],
+            keys=self._keys[skipped:] if skipped else self._keys,
+            values=self._values[skipped:] if skipped else self._values,
+            offsets=offsets[skipped:],
+            headers=headers if any(headers) else None,
+        )
+
+
+def _inflated(batch: bytes, header: BatchHeader) -> bytes:
+    if header.compression != "gzip":
+        primary = f"record batch at offset {header.base_offset} is compressed with {header.compression}"
+        raise CorruptBatchError(primary, hint="only gzip is read: produce with compression.type none or gzip")
+    inflater = zlib.decompressobj(_GZIP_WINDOW_BITS)
+    try:
+        records = inflater.decompress(memoryview(batch)[HEADER_BYTES:], INFLATED_BYTES_MAX + 1)
+    except zlib.error as error:
+        primary = f"record batch at offset {header.base_offset} does not inflate: {error}"
+        raise CorruptBatchError(primary) from error
+    if len(records) > INFLATED_BYTES_MAX:
+        primary = f"record batch at offset {header.base_offset} inflates to more than {INFLATED_BYTES_MAX} bytes"
+        raise CorruptBatchError(primary)
+    if not inflater.eof or inflater.unused_data:
+        primary = f"record batch at offset {header.base_offset} holds no whole gzip stream"
+        raise CorruptBatchError(primary)
+    plain = bytearray(batch[:HEADER_BYTES])
+    plain[ATTRIBUTES_POSITION + 1] &= ~CODEC_MASK
+    return bytes(plain) + records
