@@ -38,6 +38,7 @@ BLOCK_BYTES_MAX: Final = 512 * 1024
 
 _FRAME_TAG: Final = b"F"
 _ROWS_TAG: Final = b"R"
+_KINDS: Final[dict[bytes, BlockKind]] = {b"frame": "frame", b"rows": "rows", b"none": "none"}
 _CHECKSUM: Final = struct.Struct(">I")
 _HEAD_BYTES: Final = 1 + _CHECKSUM.size
 
@@ -154,15 +155,12 @@ class BlockHeader:
         """
         found = {name: data for name, data in headers if data is not None}
         try:
-            kind = found["kind"].decode()
-            if kind not in ("frame", "rows", "none"):
-                raise ValueError(f"unknown kind {kind!r}")
             return cls(
                 node=found["node"].decode(),
                 channel=found["channel"].decode(),
                 watermark_ms=int(found["watermark_ms"]) if "watermark_ms" in found else None,
                 end_run=int(found["end_run"]) if "end_run" in found else None,
-                kind=kind,
+                kind=_KINDS[found["kind"]],
             )
         except (KeyError, ValueError) as cause:
             raise RowError(0, f"no headers of a block: {cause}", repr(list(headers)).encode()) from cause

@@ -145,9 +145,9 @@ def _type_of(dtype: Any) -> Any:
     if dtype.is_float():
         return float
     if isinstance(dtype, pl.List):
-        return list[Optional[_type_of(dtype.inner)]]  # type: ignore[misc]  # made at run time
+        return list[_type_of(dtype.inner) | None]  # type: ignore[misc]  # made at run time
     if isinstance(dtype, pl.Struct):
-        return _row_type({field.name: field.dtype for field in dtype.fields})
+        return _row_type({field.name: field.dtype for field in dtype.fields})  # type: ignore[misc]  # instances, as made
     return _SCALARS.get(type(dtype), Any)
 
 

@@ -81,14 +81,23 @@ class DecimalSerde(Serde):
             # The rows before this one are judged below: a key in another spelling comes first.
             pass
         spelled: list[bytes] = list(map(_int_to_json, keys))
-        if len(keys) < len(encoded) or spelled != encoded or max(keys, default=0) > INT_MAX or min(keys, default=0) < INT_MIN:
+        if (
+            len(keys) < len(encoded)
+            or spelled != encoded
+            or max(keys, default=0) > INT_MAX
+            or min(keys, default=0) < INT_MIN
+        ):
             for index, data in enumerate(encoded):
                 if index == len(keys) or spelled[index] != data or not INT_MIN <= keys[index] <= INT_MAX:
                     raise RowError(index, f"the {self.what} is no integer of 64 bits in plain decimal", data)
         return keys
 
     def _encode_present(self, objects: Sequence[Any]) -> list[bytes | None]:
-        if set(map(type, objects)) <= {int} and max(objects, default=0) <= INT_MAX and min(objects, default=0) >= INT_MIN:
+        if (
+            set(map(type, objects)) <= {int}
+            and max(objects, default=0) <= INT_MAX
+            and min(objects, default=0) >= INT_MIN
+        ):
             return list(map(_int_to_json, objects))
         return convert_each(_decimal, objects, self._unencodable(objects))
 

@@ -89,4 +89,3 @@ def _find(value: Any, place: str) -> str | None:
     else:
         members = [(f"{place}.{name}", getattr(value, name, None)) for name in field_names(value)]
     return next((found for where, member in members if (found := _find(member, where)) is not None), None)
-

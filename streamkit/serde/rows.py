@@ -28,9 +28,7 @@ class RowsSerde(JsonSerde):
         columns: What frames made from bytes hold; None is every field.
     """
 
-    def __init__(
-        self, type_: Any, schema: Mapping[str, pl.DataType], *, columns: frozenset[str] | None = None
-    ) -> None:
+    def __init__(self, type_: Any, schema: Mapping[str, pl.DataType], *, columns: frozenset[str] | None = None) -> None:
         """Find out how rows are laid out."""
         super().__init__(type_, "value")
         self._schema = dict(schema)

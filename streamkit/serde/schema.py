@@ -112,4 +112,3 @@ def _dtype_of(info: inspect.Type, outer: tuple[type, ...]) -> pl.DataType | None
         known = {field.name: dtype for field in info.fields if (dtype := _dtype_of(field.type, inner)) is not None}
         return pl.Struct(known) if known and len(known) == len(info.fields) else None
     return _SCALARS.get(type(info))
-

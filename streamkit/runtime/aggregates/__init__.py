@@ -1,0 +1,18 @@
+"""The built-in aggregates, each a triple of partial, merge and final, record by record and in columns.
+
+What they mean, in both spellings alike:
+
+- `count` counts rows. The others skip nulls; without a value left, they are null.
+- `sum` of integers is exact; if the total leaves 64 bits, `AggregateOverflow` is raised at the end, whatever partial
+  sums did. `sum` of floats and `mean` are exact and rounded once (see `runtime.exact`); NaN, or infinities of both
+  signs, make them NaN; one sign makes them infinite.
+- `min` and `max` of floats leave NaN aside unless there is nothing else; -0.0 is less than 0.0. Text is compared by
+  code point, False is less than True.
+- `first` and `last` go by (timestamp, source topic, partition, offset, row).
+"""
+
+from streamkit.runtime.aggregates.base import AggregateOverflow, check_aggregates, source_order
+from streamkit.runtime.aggregates.frames import FrameAggregates
+from streamkit.runtime.aggregates.rows import RowAggregates
+
+__all__ = ["AggregateOverflow", "FrameAggregates", "RowAggregates", "check_aggregates", "source_order"]

@@ -1,0 +1,281 @@
+"""The built-in aggregates record by record: the reference that the columnar spelling is held against."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+import polars as pl
+
+from streamkit.graph import Aggregate
+from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow, check_aggregates
+from streamkit.runtime.exact import packed, rounded, scaled, unpacked
+from streamkit.serde import taken_apart
+
+__all__ = ["Order", "RowAggregates"]
+
+Order: TypeAlias = tuple[int, str, int, int, int]
+"""Timestamp (ms), source topic, partition, offset, and the row among those of one record."""
+
+
+class _Part(Protocol):
+    """One aggregate: what it keeps of a group, and what it makes of that. A part is replaced, never changed."""
+
+    def initial(self) -> Any: ...
+    def add(self, part: Any, value: Any, order: Order) -> Any: ...
+    def merge(self, one: Any, other: Any) -> Any: ...
+    def final(self, part: Any) -> Any: ...
+    def encode(self, part: Any) -> Any: ...
+    def decode(self, data: Any) -> Any: ...
+
+
+class RowAggregates:
+    """Named aggregates of one group of rows.
+
+    An accumulator is a list with one part an aggregate. Values are dicts, or objects with attributes.
+    """
+
+    def __init__(self, columns: Mapping[str, Aggregate]) -> None:
+        """Aggregate `columns`, by result name."""
+        self._columns = dict(columns)
+        self._parts: list[_Part] = [_part_of(name, aggregate.kind) for name, aggregate in columns.items()]
+        self._sources = [aggregate.column for aggregate in columns.values()]
+        self._steps = [(index, part.add, self._sources[index]) for index, part in enumerate(self._parts)]
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder().decode
+
+    def check(self, schema: Mapping[str, pl.DataType]) -> None:
+        """Check that each aggregate can be made of its column.
+
+        Raises:
+            DefinitionError: It cannot.
+        """
+        check_aggregates(self._columns, schema)
+
+    def initial(self) -> list[Any]:
+        """Return the accumulator of no rows."""
+        return [part.initial() for part in self._parts]
+
+    def add(self, accumulator: list[Any], value: Any, order: Order) -> None:
+        """Fold one row into an accumulator.
+
+        Raises:
+            KeyError, AttributeError: The value has no such field.
+            TypeError, OverflowError: A field is of a type that its aggregate does not take, or an integer beyond
+                64 bits. The accumulator is then half changed, and of no use.
+        """
+        fields = isinstance(value, dict)
+        for index, add, column in self._steps:
+            field = None if column is None else value[column] if fields else getattr(value, column)
+            accumulator[index] = add(accumulator[index], field, order)
+
+    def merge(self, one: list[Any], other: list[Any]) -> list[Any]:
+        """Return the accumulator of the rows of both: exact, associative, commutative."""
+        return [part.merge(mine, theirs) for part, mine, theirs in zip(self._parts, one, other, strict=True)]
+
+    def final(self, accumulator: list[Any]) -> dict[str, Any]:
+        """Return the results by name.
+
+        Raises:
+            AggregateOverflow: A sum of integers leaves 64 bits.
+        """
+        return {
+            name: part.final(kept) for name, part, kept in zip(self._columns, self._parts, accumulator, strict=True)
+        }
+
+    def encode(self, accumulator: list[Any]) -> bytes:
+        """Return an accumulator as bytes, the same for equal ones."""
+        return self._encode([part.encode(kept) for part, kept in zip(self._parts, accumulator, strict=True)])
+
+    def decode(self, data: bytes) -> list[Any]:
+        """Return the accumulator of some bytes."""
+        return [part.decode(kept) for part, kept in zip(self._parts, self._decode(data), strict=True)]
+
+
+class _Count:
+    """Rows, whatever is in them."""
+
+    def initial(self) -> int:
+        return 0
+
+    def add(self, part: int, value: Any, order: Order) -> int:
+        del value, order
+        return part + 1
+
+    def merge(self, one: int, other: int) -> int:
+        return one + other
+
+    def final(self, part: int) -> int:
+        return part
+
+    def encode(self, part: int) -> int:
+        return part
+
+    def decode(self, data: int) -> int:
+        return data
+
+
+class _Total:
+    """The exact sum of numbers: integers, floats as multiples of 2**-1074, the sum of NaN and infinities, counts.
+
+    Integers and floats are kept apart because only the end tells whether the result is an integer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def initial(self) -> tuple[int, int, float, int, int]:
+        return 0, 0, 0.0, 0, 0
+
+    def add(self, part: tuple[int, int, float, int, int], value: Any, order: Order) -> tuple[int, int, float, int, int]:
+        del order
+        if value is None:
+            return part
+        integers, floats, special, integer_count, float_count = part
+        if isinstance(value, float):
+            if math.isfinite(value):
+                return integers, floats + scaled(value), special, integer_count, float_count + 1
+            return integers, floats, special + value, integer_count, float_count + 1
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{self.name!r} adds numbers up, not {type(value).__name__}")
+        return integers + _of_64_bits(value), floats, special, integer_count + 1, float_count
+
+    def merge(
+        self, one: tuple[int, int, float, int, int], other: tuple[int, int, float, int, int]
+    ) -> tuple[int, int, float, int, int]:
+        return (
+            one[0] + other[0],
+            one[1] + other[1],
+            one[2] + other[2],
+            one[3] + other[3],
+            one[4] + other[4],
+        )
+
+    def final(self, part: tuple[int, int, float, int, int]) -> int | float | None:
+        integers, floats, special, integer_count, float_count = part
+        if not float_count:
+            if not INT64_MIN <= integers <= INT64_MAX:
+                raise AggregateOverflow(self.name, {})
+            return integers if integer_count else None
+        return special or rounded(floats + scaled(1.0) * integers)
+
+    def encode(self, part: tuple[int, int, float, int, int]) -> Any:
+        integers, floats, special, integer_count, float_count = part
+        # NaN has many bit patterns; equal accumulators have equal bytes.
+        special = math.nan if math.isnan(special) else special
+        return packed(integers), packed(floats), special, integer_count, float_count
+
+    def decode(self, data: Any) -> tuple[int, int, float, int, int]:
+        integers, floats, special, integer_count, float_count = data
+        return unpacked(integers), unpacked(floats), special, integer_count, float_count
+
+
+class _Mean(_Total):
+    """The exact sum, divided by the count of numbers and rounded once."""
+
+    def final(self, part: tuple[int, int, float, int, int]) -> float | None:
+        integers, floats, special, integer_count, float_count = part
+        count = integer_count + float_count
+        return (special or rounded(floats + scaled(1.0) * integers, count)) if count else None
+
+
+class _Extreme:
+    """The least or the greatest value of one kind."""
+
+    def __init__(self, name: str, *, greatest: bool) -> None:
+        self.name, self._greatest = name, greatest
+
+    def initial(self) -> Any:
+        return None
+
+    def add(self, part: Any, value: Any, order: Order) -> Any:
+        del order
+        if type(value) not in _KINDS and value is not None:
+            raise TypeError(f"{self.name!r} compares numbers, text, bytes and booleans, not {type(value).__name__}")
+        return self.merge(part, _of_64_bits(value) if type(value) is int else value)
+
+    def merge(self, one: Any, other: Any) -> Any:
+        if one is None or other is None:
+            return other if one is None else one
+        if _KINDS[type(one)] is not _KINDS[type(other)]:
+            raise TypeError(f"{self.name!r} compares {type(one).__name__} with {type(other).__name__}")
+        # NaN is the one value that differs from itself.
+        if one != one or other != other:
+            return other if one != one else one
+        less = (one, _tie(one)) < (other, _tie(other))
+        return other if less == self._greatest else one
+
+    def final(self, part: Any) -> Any:
+        return part
+
+    def encode(self, part: Any) -> Any:
+        return math.nan if part != part else part
+
+    def decode(self, data: Any) -> Any:
+        return data
+
+
+class _Edge:
+    """The first or the last value that is not null, with the place it came from."""
+
+    def __init__(self, name: str, *, last: bool) -> None:
+        self.name, self._last = name, last
+
+    def initial(self) -> tuple[Order, Any] | None:
+        return None
+
+    def add(self, part: tuple[Order, Any] | None, value: Any, order: Order) -> tuple[Order, Any] | None:
+        if value is None:
+            return part
+        if type(value) not in _KINDS:
+            value = taken_apart(value)
+        elif type(value) is int:
+            value = _of_64_bits(value)
+        return self.merge(part, (order, value))
+
+    def merge(self, one: tuple[Order, Any] | None, other: tuple[Order, Any] | None) -> tuple[Order, Any] | None:
+        if one is None or other is None:
+            return other if one is None else one
+        return other if (one[0] < other[0]) == self._last else one
+
+    def final(self, part: tuple[Order, Any] | None) -> Any:
+        return None if part is None else part[1]
+
+    def encode(self, part: tuple[Order, Any] | None) -> Any:
+        return part
+
+    def decode(self, data: Any) -> tuple[Order, Any] | None:
+        if data is None:
+            return None
+        (timestamp_ms, topic, partition, offset, row), value = data
+        return (timestamp_ms, topic, partition, offset, row), value
+
+
+_KINDS: Final[dict[type, str]] = {int: "number", float: "number", str: "text", bool: "boolean", bytes: "bytes"}
+
+_MAKERS: Final[dict[str, Callable[[str], _Part]]] = {
+    "count": lambda name: _Count(),
+    "sum": _Total,
+    "mean": _Mean,
+    "min": lambda name: _Extreme(name, greatest=False),
+    "max": lambda name: _Extreme(name, greatest=True),
+    "first": lambda name: _Edge(name, last=False),
+    "last": lambda name: _Edge(name, last=True),
+}
+
+
+def _part_of(name: str, kind: str) -> _Part:
+    return _MAKERS[kind](name)
+
+
+def _of_64_bits(value: int) -> int:
+    if not INT64_MIN <= value <= INT64_MAX:
+        raise OverflowError(f"the integer {value} leaves 64 bits")
+    return value
+
+
+def _tie(value: Any) -> int:
+    """Return what orders equal numbers: -0.0, then an integer, then any other float."""
+    if type(value) is not float:
+        return 1
+    return 2 if math.copysign(1.0, value) > 0 or value else 0
