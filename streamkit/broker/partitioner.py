@@ -20,7 +20,7 @@ _FACTOR: Final = 0x5BD1E995
 _SHIFT: Final = 24
 _WORD: Final = 0xFFFFFFFF
 _POSITIVE: Final = 0x7FFFFFFF
-_KEYS_FEW: Final = 64
+_KEYS_FEW: Final = 100
 """Below it the fixed cost of the vectorised hash exceeds what it saves (measured)."""
 
 

@@ -1,0 +1,7 @@
+"""What jobs are written in: adds nodes, nothing else."""
+
+from streamkit.dsl import agg
+from streamkit.dsl.job import Job
+from streamkit.dsl.stream import Grouped, Stream, Table, WindowedGroup
+
+__all__ = ["Grouped", "Job", "Stream", "Table", "WindowedGroup", "agg"]

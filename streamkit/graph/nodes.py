@@ -6,12 +6,13 @@ A value type of `None` means "whatever orjson returns" for a source, and "unknow
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import polars as pl
 
-from streamkit.graph.windows import Tumbling
+from streamkit.errors import DefinitionError
+from streamkit.graph.windows import Tumbling, to_ms
 
 __all__ = [
     "Aggregate",
@@ -44,12 +45,37 @@ Emit: TypeAlias = Literal["final", "update"]
 AggregateKind: TypeAlias = Literal["count", "sum", "min", "max", "mean", "first", "last"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class EventTime:
-    """Where event time comes from. `field` is a field's name or a function; None takes the record's own timestamp."""
+    """Where a source's event time comes from.
+
+    Args:
+        field: A field's name, or a function of the value; None takes the record's own timestamp.
+        out_of_orderness: How far behind the largest timestamp so far the source's watermark stays, >= 0.
+
+    Raises:
+        DefinitionError: The duration is negative.
+    """
 
     field: str | Callable[[Any], int | datetime] | None = None
-    out_of_orderness_ms: int = 0
+    out_of_orderness: timedelta = timedelta(0)
+
+    def __init__(
+        self,
+        field: str | Callable[[Any], int | datetime] | None = None,
+        *,
+        out_of_orderness: timedelta = timedelta(0),
+    ) -> None:
+        """Check and keep."""
+        if out_of_orderness < timedelta(0):
+            raise DefinitionError(f"out_of_orderness {out_of_orderness} is negative", hint="pass 0 or more")
+        object.__setattr__(self, "field", field)
+        object.__setattr__(self, "out_of_orderness", out_of_orderness)
+
+    @property
+    def out_of_orderness_ms(self) -> int:
+        """The same in ms."""
+        return to_ms(self.out_of_orderness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

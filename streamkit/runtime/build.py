@@ -29,7 +29,7 @@ from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
 from streamkit.runtime.inputs import ChannelInput, Input, SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSpec
 from streamkit.runtime.operators.base import Fan
-from streamkit.runtime.operators.merging import MergeOperator
+from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
 from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator
 from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, step_for
@@ -130,7 +130,9 @@ class _Builder:
             case Sink():
                 self._outs[node.inputs[0]].add(self._sink(node))
             case ToStream():
-                self._outs[node.name] = self._outs[node.inputs[0]]
+                facts = FactsOperator()
+                self._outs[node.inputs[0]].add(facts)
+                self._outs[node.name] = facts.out
             case _:
                 self._add_step(node)
 
@@ -165,7 +167,8 @@ class _Builder:
         columnar = plan.schema is not None and any(self._wants_frame(reader) for reader in readers)
         values: Serde = value_serde(node.value_type)
         if columnar:
-            values = values.narrowed(self._needed_columns(node))
+            needed = self._needed_columns(node)
+            values = values if needed is None else values.narrowed(needed)
         source = SourceInput(
             node,
             (key_serde(node.key_type), values),

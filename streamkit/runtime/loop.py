@@ -20,6 +20,7 @@ from streamkit.seams import Clock
 
 __all__ = ["Loop", "next_positions"]
 
+_COMMIT_THREADS: Final = 4
 _IDLE_MS: Final = 100.0
 _BUSY_SECONDS: Final = 0.002
 _DUE_MS: Final = 10.0
@@ -64,9 +65,13 @@ class Loop:
         """
         ticked_ms = self._clock.monotonic_ms()
         try:
-            with ThreadPoolExecutor(self._options.thread_count, thread_name_prefix="streamkit-task") as pool:
+            # Commits wait for the disk, not for a core: they have threads of their own.
+            with (
+                ThreadPoolExecutor(_COMMIT_THREADS, thread_name_prefix="streamkit-commit") as commits,
+                ThreadPoolExecutor(self._options.thread_count, thread_name_prefix="streamkit-task") as pool,
+            ):
                 while not self._done(stop):
-                    self._collect(pool)
+                    self._collect(commits)
                     self._start(pool, stopping=stop.is_set())
                     if not (self._fetch() if not stop.is_set() else False):
                         self._pause()
@@ -94,7 +99,7 @@ class Loop:
         if under_way:
             wait(under_way, timeout=_BUSY_SECONDS, return_when=FIRST_COMPLETED)
 
-    def _collect(self, pool: ThreadPoolExecutor) -> None:
+    def _collect(self, commits: ThreadPoolExecutor) -> None:
         """Take the results of what has ended; the first error that no task can answer is raised."""
         for computed in [future for future in self._computing if future.done()]:
             runner = self._computing.pop(computed)
@@ -104,7 +109,7 @@ class Loop:
                 self._answer(runner, error)
                 continue
             if sealed is not None:
-                self._committing[pool.submit(runner.finish, sealed)] = (runner, sealed)
+                self._committing[commits.submit(runner.finish, sealed)] = (runner, sealed)
         for committed in [future for future in self._committing if future.done()]:
             runner, sealed = self._committing.pop(committed)
             try:

@@ -1,0 +1,17 @@
+"""A graph cut into sub-topologies; pure functions."""
+
+from streamkit.topology.compile import compile_graph
+from streamkit.topology.model import NodePlan, Repartition, Spelling, StoreSpec, SubTopology, Topology
+from streamkit.topology.plans import plan_node, returned_type
+
+__all__ = [
+    "NodePlan",
+    "Repartition",
+    "Spelling",
+    "StoreSpec",
+    "SubTopology",
+    "Topology",
+    "compile_graph",
+    "plan_node",
+    "returned_type",
+]

@@ -1,6 +1,6 @@
 """The built-in aggregates in columns: partial, merge and final as group-bys over frames."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec

@@ -199,9 +199,8 @@ class _Extreme:
             return other if one is None else one
         if _KINDS[type(one)] is not _KINDS[type(other)]:
             raise TypeError(f"{self.name!r} compares {type(one).__name__} with {type(other).__name__}")
-        # NaN is the one value that differs from itself.
-        if one != one or other != other:
-            return other if one != one else one
+        if _is_nan(one) or _is_nan(other):
+            return other if _is_nan(one) else one
         less = (one, _tie(one)) < (other, _tie(other))
         return other if less == self._greatest else one
 
@@ -209,7 +208,7 @@ class _Extreme:
         return part
 
     def encode(self, part: Any) -> Any:
-        return math.nan if part != part else part
+        return math.nan if _is_nan(part) else part
 
     def decode(self, data: Any) -> Any:
         return data
@@ -272,6 +271,10 @@ def _of_64_bits(value: int) -> int:
     if not INT64_MIN <= value <= INT64_MAX:
         raise OverflowError(f"the integer {value} leaves 64 bits")
     return value
+
+
+def _is_nan(value: Any) -> bool:
+    return type(value) is float and math.isnan(value)
 
 
 def _tie(value: Any) -> int:

@@ -1,6 +1,7 @@
 """How one group is folded, record by record: `aggregate`, `reduce`, and the reference of the built-ins."""
 
 from collections.abc import Callable, Sequence
+from operator import length_hint
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -106,7 +107,7 @@ class _Aggregate(_Codec):
                 total = get(key, ABSENT)
                 groups[key] = fn(initial() if total is ABSENT else total, value)
         except Exception as cause:
-            raise rows.error(len(values) - upcoming.__length_hint__() - 1, cause) from cause
+            raise rows.error(len(values) - length_hint(upcoming) - 1, cause) from cause
 
     def merge(self, one: Any, other: Any) -> Any:
         assert self._merge is not None, "an aggregate without merge= is never merged"
@@ -130,7 +131,7 @@ class _Reduce(_Codec):
                 total = get(key, ABSENT)
                 groups[key] = value if total is ABSENT else fn(total, value)
         except Exception as cause:
-            raise rows.error(len(values) - upcoming.__length_hint__() - 1, cause) from cause
+            raise rows.error(len(values) - length_hint(upcoming) - 1, cause) from cause
 
     def merge(self, one: Any, other: Any) -> Any:
         return self._fn(one, other)
@@ -161,7 +162,7 @@ class _BuiltIns:
                     total = groups[key] = initial()
                 add(total, value, order)
         except Exception as cause:
-            raise rows.error(len(values) - upcoming.__length_hint__() - 1, cause) from cause
+            raise rows.error(len(values) - length_hint(upcoming) - 1, cause) from cause
 
     def final(self, accumulator: Any) -> Any:
         columns = self._aggregates.final(accumulator)

@@ -9,7 +9,7 @@ import polars as pl
 from streamkit.broker.partitioner import partitions_of
 from streamkit.errors import ProcessingError
 from streamkit.records import Batch, Column, RowError
-from streamkit.runtime.aggregates import AggregateOverflow, FrameAggregates
+from streamkit.runtime.aggregates import AggregateOverflow, FrameAggregates, source_order
 from streamkit.runtime.blocks import decode_frame_block, encode_frame_block
 from streamkit.runtime.groups.base import UNWINDOWED_MS, Results
 from streamkit.runtime.operators.stateless import frame_of
@@ -170,7 +170,7 @@ def _order_columns(batch: Batch) -> list[pl.Series]:
     source = batch.origin.source
     return [
         pl.Series("$timestamp", batch.timestamps_ms),
-        pl.Series("$source", [f"{source.topic}-{source.partition:010d}"] * len(batch), dtype=pl.String),
+        pl.Series("$source", [source_order(source.topic, source.partition)] * len(batch), dtype=pl.String),
         pl.Series("$offset", batch.offsets),
         pl.Series("$row", rows_in_record(batch)),
     ]

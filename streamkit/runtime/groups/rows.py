@@ -1,6 +1,6 @@
 """Groups of the Python spelling: a dict of accumulators for each window."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ class RowGroups:
         taken = self._empty()
         for source, target in ((self._by_object, taken._by_object), (self._by_key, taken._by_key)):
             for closed in [end for end in source if end <= end_ms]:
-                target[closed] = source.pop(closed)  # type: ignore[assignment]  # each form to its own kind
+                target[closed] = source.pop(closed)
         return taken
 
     def take_all(self) -> "RowGroups":

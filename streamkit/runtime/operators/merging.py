@@ -1,9 +1,11 @@
-"""Merges streams: rows pass as they come, the watermark is the lowest of the inputs."""
+"""Streams out of other nodes: several merged into one, and the results of a table taken as facts."""
+
+from dataclasses import replace
 
 from streamkit.records import NEVER_MS, Batch
 from streamkit.runtime.operators.base import Fan
 
-__all__ = ["MergeOperator"]
+__all__ = ["FactsOperator", "MergeOperator"]
 
 
 class _Port:
@@ -47,3 +49,23 @@ class MergeOperator:
         else:
             self.out.advance(min(port.watermark_ms for port in self._ports))
             self.out.end()
+
+
+class FactsOperator:
+    """Takes a table's final results as facts: plain key, timestamp window end - 1, no window any more."""
+
+    def __init__(self) -> None:
+        """Start without receivers."""
+        self.out = Fan()
+
+    def receive(self, batch: Batch) -> None:
+        """Forget the windows."""
+        self.out.receive(Batch(replace(batch.origin, windows=None), batch.keys, batch.values, batch.rows))
+
+    def advance(self, watermark_ms: int) -> None:
+        """Pass the watermark on."""
+        self.out.advance(watermark_ms)
+
+    def end(self) -> None:
+        """Pass the end on."""
+        self.out.end()

@@ -213,11 +213,11 @@ def _map_batches(node: MapBatches, plan: NodePlan) -> Step:
         elif made.height in (0, frame.height):
             rows = np.arange(made.height, dtype=np.int64)
         else:
-            cause = ValueError(
+            lost = ValueError(
                 f"map_batches made {made.height} rows of {frame.height} and dropped the column {ROW_COLUMN!r}, "
                 "which says what record each row stems from"
             )
-            raise expression_error(batch, node.name, cause)
+            raise expression_error(batch, node.name, lost)
         return batch.spread(rows, Column(frame_serde(dict(made.schema)), frame=made))
 
     return step

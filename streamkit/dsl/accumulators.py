@@ -1,0 +1,45 @@
+"""What an accumulator may be, and how its type is found."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from streamkit.errors import DefinitionError
+from streamkit.topology import returned_type
+
+__all__ = ["accumulator_type"]
+
+_BUILTINS: Final = (int, float, str, bytes, bool, list, dict, set, frozenset, tuple)
+
+
+def accumulator_type(initial: Callable[[], Any], node: str) -> Any:
+    """Return the type of what `initial` makes: a class, a parametrised alias, or the annotation of a function.
+
+    Raises:
+        DefinitionError: The type is none that can be stored, or a function is not annotated.
+    """
+    if isinstance(initial, types.GenericAlias) or typing.get_origin(initial) is not None:
+        found: Any = initial
+    else:
+        found = returned_type(initial)
+    if found is None:
+        raise DefinitionError(
+            f"initial= of {node!r} does not say what it returns",
+            hint="pass a class, an alias such as dict[str, int], or a function with a return annotation",
+        )
+    plain = typing.get_origin(found) or found
+    stored = (
+        plain in _BUILTINS
+        or dataclasses.is_dataclass(plain)
+        or (isinstance(plain, type) and issubclass(plain, msgspec.Struct))
+    )
+    if not stored:
+        raise DefinitionError(
+            f"the accumulator of {node!r} is {getattr(plain, '__name__', plain)}, which cannot be stored",
+            hint="use a builtin, a dataclass or a msgspec.Struct",
+        )
+    return found

@@ -1,0 +1,132 @@
+"""The graph under construction: nodes are added, checked at once, and frozen by `build`."""
+
+import re
+from typing import Any
+
+import polars as pl
+
+from streamkit.errors import DefinitionError, DuplicateNameError, FrozenJobError, TopologyError
+from streamkit.graph import LogicalGraph, Node, Sink, Source
+from streamkit.serde import schema_of
+from streamkit.topology import NodePlan, plan_node, returned_type
+
+__all__ = ["Builder", "check_topic"]
+
+_LEGAL = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_PYTHON_TYPES: dict[Any, Any] = {pl.Int64: int, pl.String: str, pl.Float64: float, pl.Boolean: bool, pl.Binary: bytes}
+
+
+class Builder:
+    """Nodes by name, in definition order, each with what is known of its rows."""
+
+    def __init__(self, name: str) -> None:
+        """Start without nodes.
+
+        Raises:
+            DefinitionError: The name cannot lead the names of topics.
+        """
+        check_topic(name, "job name")
+        self.name = name
+        self._nodes: dict[str, Node] = {}
+        self._plans: dict[str, NodePlan] = {}
+        self._graph: LogicalGraph | None = None
+        self._numbers: dict[str, int] = {}
+
+    def add(self, node: Node) -> None:
+        """Add a node.
+
+        Raises:
+            DuplicateNameError: Another node bears the name.
+            FrozenJobError: The job was built.
+            DefinitionError: The node does not fit the rows of its inputs.
+        """
+        if self._graph is not None:
+            raise FrozenJobError(
+                f"the job {self.name!r} was built; {node.name!r} comes too late", hint="add all nodes before build()"
+            )
+        if node.name in self._nodes:
+            raise DuplicateNameError(
+                f"the job {self.name!r} has two nodes named {node.name!r}", hint="rename one, or pass name="
+            )
+        plan = plan_node(node, [self._plans[name] for name in node.inputs])
+        self._nodes[node.name], self._plans[node.name] = node, plan
+
+    def add_sink(self, upstream: str, topic: str) -> None:
+        """Add a sink; topics that are read are not written by the same job."""
+        check_topic(topic, "topic name")
+        for node in self._nodes.values():
+            if isinstance(node, Source) and node.topic == topic:
+                raise TopologyError(
+                    f"the job {self.name!r} reads {topic!r}, so it cannot write it too",
+                    hint="write to another topic, and read that one in a second job",
+                )
+        self.add(Sink(name=self.fresh_name(f"to_{topic}"), inputs=(upstream,), topic=topic))
+
+    def check_source(self, topic: str) -> None:
+        """Refuse to read a topic that the job writes."""
+        if any(isinstance(node, Sink) and node.topic == topic for node in self._nodes.values()):
+            raise TopologyError(
+                f"the job {self.name!r} writes {topic!r}, so it cannot read it too",
+                hint="read it in a second job",
+            )
+
+    def fresh_name(self, kind: str) -> str:
+        """Return a name for a node that owns nothing durable: `map_1`, `map_2`, …"""
+        while True:
+            self._numbers[kind] = self._numbers.get(kind, 0) + 1
+            name = f"{kind}_{self._numbers[kind]}"
+            if name not in self._nodes:
+                return name
+
+    def node(self, name: str) -> Node:
+        """Return a node by name."""
+        return self._nodes[name]
+
+    def plan(self, name: str) -> NodePlan:
+        """Return what is known of a node's rows."""
+        return self._plans[name]
+
+    def returned(self, fn: Any) -> Any:
+        """Return the annotated return type of a function, None if unknown."""
+        return returned_type(fn)
+
+    def column_type(self, name: str, key: str | pl.Expr) -> Any:
+        """Return the Python type of a key column, None if unknown."""
+        schema = self._plans[name].schema
+        if schema is None or isinstance(key, pl.Expr) or key not in schema:
+            return None
+        return _PYTHON_TYPES.get(type(schema[key]))
+
+    def check_own(self, handle: Any) -> None:
+        """Refuse a handle of another job."""
+        if handle.job is not self:
+            raise DefinitionError(f"{handle!r} belongs to another job than {self.name!r}")
+
+    def check_typed(self, name: str, value_type: Any) -> None:
+        """Refuse a type that does not say what the known columns are."""
+        known, stated = self._plans[name].schema, schema_of(value_type)
+        if known is None or stated is None:
+            return
+        if dict(known) != dict(stated):
+            raise DefinitionError(
+                f".typed({value_type.__name__}) does not fit the rows of {name!r}",
+                detail=f"they have {_shown(known)}; it states {_shown(stated)}",
+            )
+
+    def build(self) -> LogicalGraph:
+        """Freeze the job and return its graph; again and again the same one."""
+        if self._graph is None:
+            self._graph = LogicalGraph(job=self.name, nodes=tuple(self._nodes.values()))
+        return self._graph
+
+
+def _shown(schema: Any) -> str:
+    return ", ".join(f"{name}: {dtype}" for name, dtype in schema.items())
+
+
+def check_topic(name: str, what: str) -> None:
+    """Refuse a name that Kafka would refuse."""
+    if not _LEGAL.fullmatch(name) or name in (".", ".."):
+        raise DefinitionError(
+            f"the {what} {name!r} is not legal", hint="use at most 249 letters, digits, dots, underscores and dashes"
+        )

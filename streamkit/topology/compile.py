@@ -1,0 +1,176 @@
+"""Cuts a graph into sub-topologies at its shuffles. Pure: the same graph always gives the same topology."""
+
+from collections.abc import Sequence
+
+from streamkit.errors import TopologyError
+from streamkit.graph import Aggregation, Fold, KeyBy, LogicalGraph, Merge, Node, Reduce, Sink, Source, Window
+from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
+from streamkit.topology.names import changelog_topic, repartition_topic
+from streamkit.topology.plans import is_stateless, plan_nodes
+
+__all__ = ["compile_graph"]
+
+
+def compile_graph(graph: LogicalGraph) -> Topology:
+    """Return the topology of a graph.
+
+    Raises:
+        TopologyError: A node that depends on order has several inputs, or a node leads nowhere.
+    """
+    return _Compiler(graph).compile()
+
+
+class _Compiler:
+    def __init__(self, graph: LogicalGraph) -> None:
+        self._graph = graph
+        self._nodes = {node.name: node for node in graph.nodes}
+        self._plans = plan_nodes(graph)
+        self._shuffles: dict[str, str] = {}
+        self._roots: dict[str, str] = {}
+
+    def compile(self) -> Topology:
+        self._check_reached()
+        for node in self._graph.nodes:
+            self._place(node)
+        groups = self._groups()
+        repartitions = self._repartitions(groups)
+        stores = [node for node in self._graph.nodes if isinstance(node, Aggregation)]
+        subs = tuple(self._sub(index, names, repartitions, stores) for index, names in enumerate(groups))
+        return Topology(
+            job=self._graph.job, graph=self._graph, sub_topologies=subs, repartitions=repartitions, plans=self._plans
+        )
+
+    def _check_reached(self) -> None:
+        for node in self._graph.nodes:
+            if not isinstance(node, Sink | Aggregation) and not self._graph.children(node.name):
+                raise TopologyError(
+                    f"the node {node.name!r} of job {self._graph.job!r} leads nowhere",
+                    hint="send its rows on with .to(topic), or remove it",
+                )
+
+    def _place(self, node: Node) -> None:
+        """Join a node with its inputs, unless a shuffle lies between."""
+        self._roots[node.name] = node.name
+        if isinstance(node, Aggregation):
+            shuffle = self._pending_key(node.inputs[0])
+            self._check_order(node, shuffle)
+            if shuffle is not None:
+                for name, other in self._shuffles.items():
+                    if other == shuffle:
+                        self._join(name, node.name)
+                self._shuffles[node.name] = shuffle
+                return
+        for name in node.inputs:
+            self._join(name, node.name)
+
+    def _pending_key(self, name: str) -> str | None:
+        """Return the `KeyBy` above a node that no shuffle has followed yet."""
+        node = self._nodes[name]
+        if isinstance(node, KeyBy):
+            return node.name
+        if isinstance(node, Aggregation | Source):
+            return None
+        pending = {self._pending_key(upstream) for upstream in node.inputs}
+        if len(pending) > 1:
+            raise TopologyError(
+                f"{node.name!r} merges streams of different keys before an aggregation",
+                hint="merge first, then group_by() or key_by() the merged stream",
+            )
+        return pending.pop()
+
+    def _check_order(self, node: Aggregation, shuffle: str | None) -> None:
+        ordered = (isinstance(node.how, Fold) and node.how.merge is None) or (
+            isinstance(node.how, Reduce) and not node.how.commutative
+        )
+        if not ordered:
+            return
+        merged = self._merge_above(node)
+        if shuffle is not None or merged is not None:
+            why = f"the shuffle {shuffle!r}" if shuffle is not None else f"the merge {merged!r}"
+            raise TopologyError(
+                f"{node.name!r} depends on the order of its rows, and {why} gives it several inputs",
+                hint="pass merge= (associative and commutative), or drop commutative=False",
+            )
+
+    def _merge_above(self, node: Node) -> str | None:
+        for name in node.inputs:
+            upstream = self._nodes[name]
+            if isinstance(upstream, Merge):
+                return name
+            if not isinstance(upstream, Aggregation):
+                found = self._merge_above(upstream)
+                if found is not None:
+                    return found
+        return None
+
+    def _root(self, name: str) -> str:
+        while self._roots[name] != name:
+            name = self._roots[name]
+        return name
+
+    def _join(self, one: str, other: str) -> None:
+        self._roots[self._root(other)] = self._root(one)
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """Return the nodes of each sub-topology, upstream ones first."""
+        members: dict[str, list[str]] = {}
+        for node in self._graph.nodes:
+            members.setdefault(self._root(node.name), []).append(node.name)
+        return [tuple(names) for names in members.values()]
+
+    def _repartitions(self, groups: Sequence[tuple[str, ...]]) -> tuple[Repartition, ...]:
+        where = {name: index for index, names in enumerate(groups) for name in names}
+        made = []
+        for node in self._graph.nodes:
+            readers = tuple(name for name, shuffle in self._shuffles.items() if shuffle == node.name)
+            if isinstance(node, KeyBy) and readers:
+                made.append(
+                    Repartition(
+                        name=node.name,
+                        topic=repartition_topic(self._graph.job, node.name),
+                        shards=node.shards,
+                        upstream=(where[node.name],),
+                        downstream=where[readers[0]],
+                        aggregations=readers,
+                    )
+                )
+        return tuple(made)
+
+    def _sub(
+        self, index: int, names: tuple[str, ...], repartitions: Sequence[Repartition], stores: Sequence[Node]
+    ) -> SubTopology:
+        inside = [self._nodes[name] for name in names]
+        outgoing = [one for one in repartitions if index in one.upstream]
+        return SubTopology(
+            index=index,
+            nodes=names,
+            source_topics=tuple(node.topic for node in inside if isinstance(node, Source)),
+            repartitions_in=tuple(one.name for one in repartitions if one.downstream == index),
+            repartitions_out=tuple(one.name for one in outgoing),
+            combines=tuple(name for one in outgoing for name in one.aggregations),
+            stores=tuple(
+                StoreSpec(
+                    name=node.name,
+                    index=stores.index(node),
+                    changelog_topic=changelog_topic(self._graph.job, node.name),
+                    windowed=isinstance(self._nodes[node.inputs[0]], Window),
+                )
+                for node in inside
+                if isinstance(node, Aggregation)
+            ),
+            sink_topics=tuple(dict.fromkeys(node.topic for node in inside if isinstance(node, Sink))),
+            chains=self._chains(inside),
+        )
+
+    def _chains(self, inside: Sequence[Node]) -> tuple[tuple[str, ...], ...]:
+        chains: list[list[str]] = []
+        for node in inside:
+            if not is_stateless(node):
+                continue
+            previous = node.inputs[0]
+            last = next((chain for chain in chains if chain[-1] == previous), None)
+            if last is not None and len(self._graph.children(previous)) == 1:
+                last.append(node.name)
+            else:
+                chains.append([node.name])
+        return tuple(map(tuple, chains))

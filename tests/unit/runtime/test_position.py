@@ -1,0 +1,65 @@
+"""Positions and notes survive their JSON form, and stay small."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamkit.records import NEVER_MS, TopicPartition
+from streamkit.runtime.position import ChannelPosition, InputPosition, Note, Position, RunMark
+
+channels = st.dictionaries(
+    st.from_regex(r"[0-9]_[0-9]{1,3}", fullmatch=True),
+    st.builds(ChannelPosition, watermark_ms=st.integers(NEVER_MS, 2**60), ended_run=st.integers(0, 9)),
+    max_size=4,
+)
+positions = st.builds(
+    Position,
+    transaction=st.integers(0, 2**40),
+    inputs=st.dictionaries(
+        st.builds(TopicPartition, st.sampled_from(["a", "b.c"]), st.integers(0, 99)),
+        st.builds(
+            InputPosition,
+            next_offset=st.integers(0, 2**60),
+            max_timestamp_ms=st.integers(NEVER_MS, 2**60),
+            channels=channels,
+        ),
+        max_size=3,
+    ),
+    ended_run=st.integers(0, 5),
+    counters=st.dictionaries(st.sampled_from(["records_in", "late"]), st.integers(0, 2**60)),
+    digests=st.dictionaries(st.sampled_from(["one", "two"]), st.text(max_size=9)),
+)
+marks = st.none() | st.builds(
+    RunMark,
+    run=st.integers(1, 99),
+    end_offset=st.none() | st.integers(0, 2**60),
+    published_ms=st.integers(NEVER_MS, 2**60),
+)
+
+
+@given(position=positions)
+def test_a_position_survives_its_json_form(position: Position) -> None:
+    assert Position.from_json(position.to_json()) == position
+
+
+@given(note=st.builds(Note, transaction=st.integers(0, 9), mark=marks, position=st.none() | positions))
+def test_a_note_survives_its_text(note: Note) -> None:
+    read = Note.from_text(note.to_text())
+    assert (read.transaction, read.mark, read.position) == (note.transaction, note.mark, note.position)
+
+
+def test_an_offset_without_a_note_is_nobodys() -> None:
+    assert Note.from_text("") == Note()
+
+
+def test_the_note_of_a_task_without_a_store_fits_into_kafkas_metadata() -> None:
+    """Eight sources merged in one task, all numbers at their largest."""
+    inputs = {
+        TopicPartition("a-topic-with-a-long-name" * 2, number): InputPosition(
+            next_offset=2**62, max_timestamp_ms=-(2**62)
+        )
+        for number in range(8)
+    }
+    counters = dict.fromkeys(("records_in", "records_out", "late", "shuffle_rows_in", "shuffle_rows_out"), 2**62)
+    position = Position(transaction=2**62, inputs=inputs, counters=counters)
+    note = Note(transaction=2**62, mark=RunMark(run=2**31, end_offset=2**62), position=position)
+    assert len(note.to_text()) <= 4096
