@@ -108,6 +108,10 @@ class _SystemFile:
             os.close(self._fd)
             self._fd = -1
 
+    def __del__(self) -> None:
+        # A reader may hold a removed segment a moment longer than the log does: the last one closes it.
+        self.close()
+
 
 class SystemFileSystem:
     """The machine's files."""

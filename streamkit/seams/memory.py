@@ -122,14 +122,20 @@ class MemoryFileSystem:
             content.locked = True
             return _MemoryFile(content, self._observe, locked=True)
 
-    def crashed(self, keep: Callable[[str, int], int] | None = None) -> "MemoryFileSystem":
+    def crashed(
+        self,
+        keep: Callable[[str, int], int] | None = None,
+        *,
+        observe: Callable[[str], None] | None = None,
+    ) -> "MemoryFileSystem":
         """Return the tree as a power cut would leave it.
 
         Args:
             keep: Given a path and how many bytes were written past the synced ones, returns how many of
                 those survive. None keeps none.
+            observe: Told of the changes to the tree that is returned, so that a recovery can crash too.
         """
-        after = MemoryFileSystem()
+        after = MemoryFileSystem(observe)
         with self._guard:
             for path, content in self._files.items():
                 synced, written = content.synced, bytes(content.written)
