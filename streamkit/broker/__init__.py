@@ -1,5 +1,6 @@
 """A Kafka-compatible log behind small protocols: topics, fetching, producing, groups."""
 
+from streamkit.broker.open import open_broker
 from streamkit.broker.protocols import (
     EARLIEST,
     LAST_STABLE,
@@ -32,4 +33,5 @@ __all__ = [
     "OffsetSpec",
     "Producer",
     "TopicDescription",
+    "open_broker",
 ]

@@ -117,9 +117,7 @@ class Admin(Protocol):
 class Fetcher(Protocol):
     """Reads record batches by position; keeps no position of its own that a caller could see."""
 
-    def fetch(
-        self, positions: Mapping[TopicPartition, int], *, wait_ms: float, bytes_max: int
-    ) -> Sequence[Fetched]:
+    def fetch(self, positions: Mapping[TopicPartition, int], *, wait_ms: float, bytes_max: int) -> Sequence[Fetched]:
         """Return what lies at the positions, at most about `bytes_max` per partition, at least one batch.
 
         Waits up to `wait_ms` when nothing is there; partitions without news are left out of the answer.

@@ -1,0 +1,40 @@
+"""From a URL to a broker."""
+
+from typing import Final
+
+from streamkit.broker.embedded import EmbeddedBroker
+from streamkit.broker.protocols import Broker
+from streamkit.errors import ConfigError
+from streamkit.seams import Clock, FileSystem, MemoryFileSystem, Rng, SystemClock, SystemFileSystem, SystemRng
+
+__all__ = ["open_broker"]
+
+MEMORY_DIRECTORY: Final = "log"
+
+
+def open_broker(
+    url: str, *, fs: FileSystem | None = None, clock: Clock | None = None, rng: Rng | None = None
+) -> Broker:
+    """Open the broker that a URL names.
+
+    Args:
+        url: `log://DIR` for the log in a directory (made if missing), `memory://` for one that ends with it.
+        fs: The file system instead of the machine's (or of a new one in memory).
+        clock: The clock instead of the machine's.
+        rng: The source of ids instead of the machine's.
+
+    Raises:
+        ConfigError: The URL is none of these.
+        LogLockedError: Another process uses the directory.
+        CorruptBatchError: The log is damaged.
+    """
+    scheme, found, rest = url.partition("://")
+    clock, rng = clock or SystemClock(), rng or SystemRng()
+    if scheme == "log" and found and rest:
+        return EmbeddedBroker(fs or SystemFileSystem(), rest, clock=clock, rng=rng)
+    if scheme == "memory" and found and not rest:
+        # Syncing costs nothing here, and without threads a test runs the same each time.
+        return EmbeddedBroker(fs or MemoryFileSystem(), MEMORY_DIRECTORY, clock=clock, rng=rng, sync_threads_count=0)
+    if scheme == "kafka":
+        raise ConfigError("kafka:// comes with a later release", detail=url, hint="use log://DIR")
+    raise ConfigError(f"{url!r} does not name a broker", hint="use log://DIR, such as log://.streamkit, or memory://")
