@@ -18,11 +18,11 @@ from pathlib import Path
 import orjson
 
 sys.path.insert(0, str(Path(__file__).parent))
-import data  # noqa: E402  # the benchmarks are scripts beside each other, not a package
+import data  # the benchmarks are scripts beside each other, not a package
 
-from streamkit.broker import EARLIEST, LATEST, open_broker  # noqa: E402
-from streamkit.log import decode  # noqa: E402
-from streamkit.records import TopicPartition  # noqa: E402
+from streamkit.broker import EARLIEST, LATEST, open_broker
+from streamkit.log import decode
+from streamkit.records import TopicPartition
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "bench"

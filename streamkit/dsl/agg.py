@@ -10,17 +10,17 @@ def count() -> Aggregate:
     return Aggregate("count")
 
 
-def sum(column: str) -> Aggregate:  # noqa: A001  # the word of SQL and Polars
+def sum(column: str) -> Aggregate:  # the word of SQL and Polars
     """Add a column up, exactly; an integer sum that leaves 64 bits is an error."""
     return Aggregate("sum", column)
 
 
-def min(column: str) -> Aggregate:  # noqa: A001  # the word of SQL and Polars
+def min(column: str) -> Aggregate:  # the word of SQL and Polars
     """Take the smallest value; nulls and NaN are skipped."""
     return Aggregate("min", column)
 
 
-def max(column: str) -> Aggregate:  # noqa: A001  # the word of SQL and Polars
+def max(column: str) -> Aggregate:  # the word of SQL and Polars
     """Take the largest value; nulls and NaN are skipped."""
     return Aggregate("max", column)
 

@@ -47,4 +47,4 @@ def _sees_other_rows(tree: Any) -> bool:
         return any(key in _NOT_ROW_WISE or (key != "Eval" and _sees_other_rows(value)) for key, value in tree.items())
     if isinstance(tree, list):
         return any(map(_sees_other_rows, tree))
-    return tree == "Len"
+    return bool(tree == "Len")

@@ -185,9 +185,7 @@ class Batch:
 
     __slots__ = ("keys", "origin", "rows", "values")
 
-    def __init__(
-        self, origin: Origin, keys: Column, values: Column, rows: npt.NDArray[np.int64] | None = None
-    ) -> None:
+    def __init__(self, origin: Origin, keys: Column, values: Column, rows: npt.NDArray[np.int64] | None = None) -> None:
         """Hold columns of one length."""
         self.origin, self.keys, self.values, self.rows = origin, keys, values, rows
 

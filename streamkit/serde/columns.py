@@ -5,7 +5,7 @@ first. Values that a typed decoder made are trusted and skip that.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final, Optional
+from typing import Annotated, Any, Final
 
 import msgspec
 import polars as pl
@@ -16,8 +16,8 @@ from streamkit.serde.ranges import INT_MAX, INT_MIN
 __all__ = ["UnfitError", "column_of", "strict_decoder"]
 
 _INT64: Final = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
-_STRICT: Final[dict[Any, Any]] = {int: _INT64, Optional[int]: Optional[_INT64]} | {
-    kind: kind for scalar in (float, str, bool, bytes) for kind in (scalar, Optional[scalar])
+_STRICT: Final[dict[Any, Any]] = {int: _INT64, int | None: _INT64 | None} | {
+    kind: kind for scalar in (float, str, bool, bytes) for kind in (scalar, scalar | None)
 }
 
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
-from typing import Any, Final, Optional, Protocol, TypedDict, runtime_checkable
+from typing import Any, Final, Protocol, TypedDict, runtime_checkable
 
 import msgspec
 import polars as pl
@@ -95,9 +95,9 @@ def _key_serde(type_: Any) -> Serde:
 
 
 def _raw_serde(type_: Any, what: str) -> Serde | None:
-    if type_ in (str, Optional[str]):
+    if type_ in (str, str | None):
         return TextSerde(what, nullable=type_ is not str)
-    if type_ in (bytes, Optional[bytes]):
+    if type_ in (bytes, bytes | None):
         return BytesSerde(what, nullable=type_ is not bytes)
     return None
 
@@ -136,7 +136,7 @@ _SCALARS: Final[dict[type[pl.DataType], type]] = {
 
 
 def _row_type(schema: Mapping[str, pl.DataType]) -> Any:
-    return TypedDict("Row", {name: Optional[_type_of(dtype)] for name, dtype in schema.items()})  # type: ignore[operator]  # made at run time
+    return TypedDict("Row", {name: _type_of(dtype) | None for name, dtype in schema.items()})  # type: ignore[operator]  # made at run time
 
 
 def _type_of(dtype: Any) -> Any:

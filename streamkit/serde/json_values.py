@@ -66,7 +66,7 @@ class JsonSerde(Serde):
         error: RowError | None = None
         try:
             made.extend(map(self._decode, encoded))
-        except Exception as cause:
+        except Exception as cause:  # noqa: BLE001  # raised below, unless an earlier row is bad too
             error = self._undecodable(encoded)(len(made), cause)
             error.__cause__ = cause
         self._check_range(made, encoded)

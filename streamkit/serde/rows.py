@@ -56,7 +56,7 @@ class RowsSerde(JsonSerde):
             return self._laid_out(self.objects_from_encoded(encoded), self._wanted, trusted=True)
         try:
             rows = list(map(self._strict, encoded))  # type: ignore[arg-type]  # a null is refused, and judged below
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever it is, it is found again
             # The type's own decoder finds the same first bad row and says what is wrong.
             rows = self.objects_from_encoded(encoded)
         return self._laid_out(rows, self._wanted, trusted=True)

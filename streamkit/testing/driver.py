@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import orjson
 
@@ -92,7 +92,7 @@ class TestDriver:
         self._runners: list[TaskRunner] = []
         self._open(bounded=False)
 
-    def __enter__(self) -> "TestDriver":
+    def __enter__(self) -> Self:
         """Return the driver."""
         return self
 

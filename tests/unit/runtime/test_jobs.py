@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from jobs import hot_auctions, sensor_means, word_count
-
 from streamkit.testing import TestDriver
 
 
