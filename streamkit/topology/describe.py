@@ -1,0 +1,162 @@
+"""Finds out what there is to say about a topology. Pure: no broker is asked, so sources have no partition counts."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import polars as pl
+
+from streamkit.graph import (
+    Aggregation,
+    Columns,
+    EventTime,
+    Filter,
+    FlatMap,
+    Fold,
+    KeyBy,
+    Late,
+    Map,
+    MapBatches,
+    MapValues,
+    Merge,
+    Node,
+    Peek,
+    Reduce,
+    Select,
+    Sink,
+    Source,
+    ToStream,
+    Typed,
+    Window,
+)
+from streamkit.serde import key_serde, value_serde
+from streamkit.topology.description import Description, NodeDescription
+from streamkit.topology.model import NodePlan, Topology
+
+__all__ = ["describe"]
+
+_KINDS: Final[Mapping[type[Node], str]] = {
+    Source: "source",
+    Map: "map",
+    FlatMap: "flat_map",
+    Filter: "filter",
+    Peek: "peek",
+    MapBatches: "map_batches",
+    Select: "select",
+    Typed: "typed",
+    KeyBy: "key_by",
+    Merge: "merge",
+    Window: "window",
+    Late: "late",
+    MapValues: "map_values",
+    ToStream: "to_stream",
+    Sink: "sink",
+}
+_LOOK_AT_NO_VALUE: Final = (Source, Typed, Merge, Window, Late, ToStream, Sink)
+
+
+def describe(topology: Topology) -> Description:
+    """Return what runs where, what it keeps, and how each node is spelled.
+
+    Example:
+        >>> from streamkit import Job
+        >>> from streamkit.topology import compile_graph, describe
+        >>> job = Job("lengths")
+        >>> job.stream("words", value=str).map(len).to("lengths")
+        >>> print(describe(compile_graph(job.build())).to_text().partition("python:")[0])
+        lengths: 1 sub-topology, no shuffles, no stores
+        <BLANKLINE>
+        Sub-topology 0: one task a partition of words
+            source   words                  topic words · key bytes | None · value str ·
+                                            timestamp record's own
+            map      map_1         python
+            sink     to_lengths_1           topic lengths
+        <BLANKLINE>
+        <BLANKLINE>
+    """
+    nodes = {node.name: _node(topology, node) for node in topology.graph.nodes}
+    return Description(
+        job=topology.job, nodes=nodes, sub_topologies=topology.sub_topologies, repartitions=topology.repartitions
+    )
+
+
+def _node(topology: Topology, node: Node) -> NodeDescription:
+    plan = topology.plans[node.name]
+    return NodeDescription(
+        name=node.name,
+        kind=_kind(node),
+        spelling=None if isinstance(node, _LOOK_AT_NO_VALUE) else plan.spelling,
+        inputs=node.inputs,
+        doc=node.doc.partition("\n")[0],
+        details=_details(topology, node, plan),
+    )
+
+
+def _kind(node: Node) -> str:
+    match node:
+        case Aggregation(how=Fold()):
+            return "aggregate"
+        case Aggregation(how=Reduce()):
+            return "reduce"
+        case Aggregation(how=Columns(scalar=scalar)):
+            return "count" if scalar else "agg"
+        case Select(keep=True):
+            return "with_columns"
+        case _:
+            return _KINDS[type(node)]
+
+
+def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]:
+    match node:
+        case Source():
+            return {
+                "topic": node.topic,
+                "key": "bytes | None" if node.key_type is None else key_serde(node.key_type).name,
+                "value": value_serde(node.value_type).name,
+                **_event_time(node.event_time),
+            }
+        case Filter(predicate=predicate, negate=negate):
+            kept = str(predicate) if isinstance(predicate, pl.Expr) else ""
+            return {"not" if negate else "only": kept} if kept or negate else {}
+        case Select():
+            return {"columns": list(plan.schema or ())}
+        case Typed():
+            return {"value": value_serde(node.value_type).name}
+        case KeyBy():
+            key = {} if callable(node.key) and not isinstance(node.key, pl.Expr) else {"column": str(node.key)}
+            shuffled = any(one.name == node.name for one in topology.repartitions)
+            return {**key, "key": key_serde(plan.key_type).name} | ({} if shuffled else {"shuffle": "none"})
+        case Window():
+            window = node.window
+            return {"tumbling_ms": window.size_ms, "grace_ms": window.grace_ms, "emit": node.emit}
+        case Aggregation():
+            return _folding(node) | {"emit": node.emit} | _kept(topology, node)
+        case Sink():
+            return {"topic": node.topic}
+        case _:
+            return {}
+
+
+def _event_time(event_time: EventTime) -> dict[str, Any]:
+    field = event_time.field
+    said: dict[str, Any] = {
+        "timestamp": "record's own" if field is None else field if isinstance(field, str) else "a function"
+    }
+    return said | ({"out_of_orderness_ms": event_time.out_of_orderness_ms} if event_time.out_of_orderness_ms else {})
+
+
+def _folding(node: Aggregation) -> dict[str, Any]:
+    match node.how:
+        case Fold() as how:
+            return {"merge": "none"} if how.merge is None else {"merge": getattr(how.merge, "__name__", "a function")}
+        case Reduce() as how:
+            return {"order": "any" if how.commutative else "as it came"}
+        case Columns(scalar=True):
+            return {}
+        case Columns() as how:
+            return {"columns": [f"{name} = {one.kind}({one.column or ''})" for name, one in how.aggregates.items()]}
+
+
+def _kept(topology: Topology, node: Aggregation) -> dict[str, Any]:
+    store = next(store for sub in topology.sub_topologies for store in sub.stores if store.name == node.name)
+    upstream = [sub.index for sub in topology.sub_topologies if node.name in sub.combines]
+    return {"changelog": store.changelog_topic, "combined_in": upstream}
