@@ -49,3 +49,16 @@ class EncodedRecords:
             offsets=np.arange(len(values), dtype=np.int64),
             headers=headers,
         )
+
+    def below(self, end_offset: int) -> "EncodedRecords":
+        """Return the records whose offset lies below `end_offset`; they are in offset order."""
+        count = int(np.searchsorted(self.offsets, end_offset))
+        if count == len(self):
+            return self
+        return EncodedRecords(
+            timestamps_ms=self.timestamps_ms[:count],
+            keys=self.keys[:count],
+            values=self.values[:count],
+            offsets=self.offsets[:count],
+            headers=None if self.headers is None else self.headers[:count],
+        )

@@ -101,7 +101,7 @@ class SourceInput:
         records = decode(fetched.record_batches, from_offset=self.next_offset)
         end_offset, next_offset = self._mark.end_offset, fetched.next_offset
         if end_offset is not None and next_offset > end_offset:
-            records, next_offset = _below(records, end_offset), end_offset
+            records, next_offset = records.below(end_offset), end_offset
         if len(records):
             self.out.receive(self._batch(records))
         self.next_offset = max(next_offset, self.next_offset)
@@ -314,17 +314,6 @@ class ChannelInput:
 
 def _less(timestamp_ms: int, slack_ms: int) -> int:
     return NEVER_MS if timestamp_ms == NEVER_MS else timestamp_ms - slack_ms
-
-
-def _below(records: EncodedRecords, end_offset: int) -> EncodedRecords:
-    count = int(np.searchsorted(records.offsets, end_offset))
-    return EncodedRecords(
-        timestamps_ms=records.timestamps_ms[:count],
-        keys=records.keys[:count],
-        values=records.values[:count],
-        offsets=records.offsets[:count],
-        headers=None if records.headers is None else records.headers[:count],
-    )
 
 
 def _field(value: Any, name: str) -> Any:

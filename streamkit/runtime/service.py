@@ -13,7 +13,7 @@ __all__ = ["WorkerService"]
 
 
 class WorkerService(Service):
-    """Runs a worker on its own thread; the service ends when the worker does, and crashes if it fails.
+    """Runs a worker on its own thread.
 
     Args:
         worker: Not yet running.
@@ -25,16 +25,27 @@ class WorkerService(Service):
         super().__init__()
         self._worker, self._on_progress = worker, on_progress
         self._stop_worker = threading.Event()
-        self.summary: Summary | None = None
+        self._outcome: asyncio.Task[Summary] | None = None
 
-    async def on_started(self) -> None:
-        """Run the worker until it ends by itself, or the service is stopped."""
-        self.add_future(self._run())
+    async def on_start(self) -> None:
+        """Start the worker's thread."""
+        self._outcome = asyncio.create_task(asyncio.to_thread(self._worker.run, self._stop_worker, self._on_progress))
 
-    async def _run(self) -> None:
-        self.summary = await asyncio.to_thread(self._worker.run, self._stop_worker, self._on_progress)
-        self.set_shutdown()
+    def finish(self) -> None:
+        """Ask the worker to commit what it has read, and to end."""
+        self._stop_worker.set()
+
+    async def outcome(self) -> Summary:
+        """Wait for the worker's end.
+
+        Raises:
+            StreamkitError: What stopped the worker; what was committed before is intact.
+        """
+        assert self._outcome is not None, "the service was not started"
+        return await asyncio.shield(self._outcome)
 
     async def on_stop(self) -> None:
-        """Ask the worker to finish its commits."""
-        self._stop_worker.set()
+        """Let the worker finish its commits, and wait for its thread."""
+        self.finish()
+        if self._outcome is not None:
+            await asyncio.wait([self._outcome])
