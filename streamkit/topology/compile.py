@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from streamkit.errors import TopologyError
 from streamkit.graph import Aggregation, Fold, KeyBy, LogicalGraph, Merge, Node, Reduce, Sink, Source, Window
 from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
-from streamkit.topology.names import changelog_topic, repartition_topic
+from streamkit.topology.names import changelog_topic, repartition_topic, store_index
 from streamkit.topology.plans import is_stateless, plan_nodes
 
 __all__ = ["compile_graph"]
@@ -34,8 +34,8 @@ class _Compiler:
             self._place(node)
         groups = self._groups()
         repartitions = self._repartitions(groups)
-        stores = [node for node in self._graph.nodes if isinstance(node, Aggregation)]
-        subs = tuple(self._sub(index, names, repartitions, stores) for index, names in enumerate(groups))
+        self._check_store_indexes()
+        subs = tuple(self._sub(index, names, repartitions) for index, names in enumerate(groups))
         return Topology(
             job=self._graph.job, graph=self._graph, sub_topologies=subs, repartitions=repartitions, plans=self._plans
         )
@@ -46,6 +46,18 @@ class _Compiler:
                 raise TopologyError(
                     f"the node {node.name!r} of job {self._graph.job!r} leads nowhere",
                     hint="send its rows on with .to(topic), or remove it",
+                )
+
+    def _check_store_indexes(self) -> None:
+        names: dict[int, str] = {}
+        for node in self._graph.nodes:
+            if not isinstance(node, Aggregation):
+                continue
+            other = names.setdefault(store_index(node.name), node.name)
+            if other != node.name:
+                raise TopologyError(
+                    f"the stores {other!r} and {node.name!r} of job {self._graph.job!r} would share their keys",
+                    hint="both names have one hash of 16 bits: rename one, or pass another name=",
                 )
 
     def _place(self, node: Node) -> None:
@@ -136,9 +148,7 @@ class _Compiler:
                 )
         return tuple(made)
 
-    def _sub(
-        self, index: int, names: tuple[str, ...], repartitions: Sequence[Repartition], stores: Sequence[Node]
-    ) -> SubTopology:
+    def _sub(self, index: int, names: tuple[str, ...], repartitions: Sequence[Repartition]) -> SubTopology:
         inside = [self._nodes[name] for name in names]
         outgoing = [one for one in repartitions if index in one.upstream]
         return SubTopology(
@@ -151,7 +161,7 @@ class _Compiler:
             stores=tuple(
                 StoreSpec(
                     name=node.name,
-                    index=stores.index(node),
+                    index=store_index(node.name),
                     changelog_topic=changelog_topic(self._graph.job, node.name),
                     windowed=isinstance(self._nodes[node.inputs[0]], Window),
                 )

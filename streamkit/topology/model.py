@@ -31,7 +31,10 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSpec:
-    """A store, owned by the aggregation of the same name. `index` is unique within the job and leads its keys."""
+    """A store, owned by the aggregation of the same name.
+
+    `index` leads its keys: a hash of the name, unique within the job.
+    """
 
     name: str
     index: int

@@ -1,6 +1,10 @@
-"""Names of internal topics: the job's name, the node's, and what the topic is for."""
+"""What a name stands for outside the job: internal topics, and the place of a store's keys."""
 
-__all__ = ["changelog_topic", "repartition_topic"]
+import zlib
+
+from streamkit.state.keys import STORE_INDEX_MAX
+
+__all__ = ["changelog_topic", "repartition_topic", "store_index"]
 
 
 def changelog_topic(job: str, store: str) -> str:
@@ -11,3 +15,12 @@ def changelog_topic(job: str, store: str) -> str:
 def repartition_topic(job: str, node: str) -> str:
     """Return the repartition topic of a node that changes the key."""
     return f"{job}-{node}-repartition"
+
+
+def store_index(store: str) -> int:
+    """Return the number that leads the keys of a store, in the store and in its changelog.
+
+    It depends on the name alone. A number by position would give a store's keys to another one as soon as a
+    job defines a store before it.
+    """
+    return zlib.crc32(store.encode()) % (STORE_INDEX_MAX + 1)

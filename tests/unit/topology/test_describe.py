@@ -1,6 +1,7 @@
 """What `describe` says of the sample jobs, as JSON and as text."""
 
 import json
+import zlib
 from datetime import timedelta
 from typing import Any
 
@@ -47,7 +48,12 @@ def test_word_count_reads_as_map_shuffle_reduce() -> None:
         ("sink", "to_word_counts_1"),
     ]
     assert second["stores"] == [
-        {"name": "counts", "index": 0, "changelog_topic": "word_count-counts-changelog", "windowed": False}
+        {
+            "name": "counts",
+            "index": zlib.crc32(b"counts") % 65_535,
+            "changelog_topic": "word_count-counts-changelog",
+            "windowed": False,
+        }
     ]
     assert second["sink_topics"] == ["word_counts"]
 

@@ -1,0 +1,115 @@
+"""A job that was edited between two runs: what kept its name keeps its state."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streamkit import Job, Stream
+from streamkit.broker import Broker, open_broker
+from streamkit.errors import TopologyError
+from streamkit.log import decode
+from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.runtime import RunOptions, Worker
+from streamkit.seams import SystemClock, SystemFileSystem
+from streamkit.topology import compile_graph
+from streamkit.topology.names import store_index
+
+IN, OTHER, OUT = (TopicPartition(topic, 0) for topic in ("in", "other", "counts"))
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    broker = open_broker("memory://")
+    for place in (IN, OTHER):
+        broker.admin.create_topic(place.topic, 1)
+    yield broker
+    broker.close()
+
+
+def words_of(job: Job) -> Stream[None, str]:
+    return job.stream(IN.topic, value=str)
+
+
+def first_job() -> Job:
+    job = Job("edited")
+    words_of(job).group_by(str, name="by_word", shards=1).count(name="counts").to(OUT.topic)
+    return job
+
+
+def job_with_a_store_before() -> Job:
+    job = Job("edited")
+    by_word = words_of(job).group_by(str, name="by_word", shards=1)
+    by_word.count(name="again").to("again")
+    by_word.count(name="counts").to(OUT.topic)
+    return job
+
+
+def job_with_a_sub_topology_before() -> Job:
+    job = Job("edited")
+    words = words_of(job)
+    job.stream(OTHER.topic, value=str).group_by(str, name="by_other", shards=1).count(name="others").to("others")
+    words.group_by(str, name="by_word", shards=1).count(name="counts").to(OUT.topic)
+    return job
+
+
+def job_with_a_stateless_node_between() -> Job:
+    job = Job("edited")
+    words = words_of(job).filter(bool).map(str.lower)
+    words.group_by(str, name="by_word", shards=1).count(name="counts").to(OUT.topic)
+    return job
+
+
+def send(broker: Broker, *words: str) -> None:
+    producer = broker.producer()
+    encoded = [word.encode() for word in words]
+    producer.send(
+        IN, EncodedRecords.to_append(timestamps_ms=[0] * len(words), keys=[None] * len(words), values=encoded)
+    )
+    producer.close()
+
+
+def run(broker: Broker, job: Job, state_dir: str | None) -> None:
+    options = RunOptions(bounded=True, go_on=True, state_dir=state_dir)
+    topology = compile_graph(job.build())
+    worker = Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
+    assert worker.run(threading.Event()).finished
+
+
+def counts_in(broker: Broker) -> list[tuple[bytes, bytes]]:
+    fetcher = broker.fetcher()
+    (fetched,) = fetcher.fetch({OUT: 0}, wait_ms=0, bytes_max=2**20)
+    fetcher.close()
+    records = decode(fetched.record_batches)
+    return [(key or b"", value or b"") for key, value in zip(records.keys, records.values, strict=True)]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["directories kept", "directories lost"])
+@pytest.mark.parametrize(
+    "edited", [job_with_a_store_before, job_with_a_sub_topology_before, job_with_a_stateless_node_between]
+)
+def test_a_store_keeps_its_contents_when_something_is_defined_before_it(
+    broker: Broker, edited: Callable[[], Job], kept: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The keys of a store were once led by its number in the job, so that another store took them over."""
+    directories = [str(tmp_path_factory.mktemp("state")) for _ in range(2)]
+    send(broker, "to", "to", "be")
+    run(broker, first_job(), directories[0])
+    send(broker, "to")
+    run(broker, edited(), directories[0] if kept else directories[1])
+    assert sorted(counts_in(broker)) == [(b"be", b"1"), (b"to", b"2"), (b"to", b"3")]
+
+
+def test_two_names_with_one_store_index_are_refused() -> None:
+    seen: dict[int, str] = {}
+    for number in itertools.count():
+        one, other = seen.setdefault(store_index(f"store_{number}"), f"store_{number}"), f"store_{number}"
+        if one != other:
+            break
+    job = Job("clash")
+    by_word = words_of(job).group_by(str, name="by_word")
+    by_word.count(name=one)
+    by_word.count(name=other)
+    with pytest.raises(TopologyError, match=f"'{one}' and '{other}' of job 'clash' would share their keys"):
+        compile_graph(job.build())
