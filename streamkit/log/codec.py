@@ -137,7 +137,7 @@ def encode(
     return batches
 
 
-def decode(batches: Sequence[bytes], *, from_offset: int = 0) -> EncodedRecords:
+def decode(batches: Sequence[bytes | bytearray], *, from_offset: int = 0) -> EncodedRecords:
     """Decode the records of several batches, in offset order, as one set of columns.
 
     Offsets stay as they are, gaps included. CRCs are not checked here (`check` does, and every read of the log);
@@ -174,7 +174,7 @@ def control_batch(kind: ControlKind, *, producer_id: int, producer_epoch: int, t
     return batch
 
 
-def control_kind(batch: bytes) -> ControlKind:
+def control_kind(batch: bytes | bytearray) -> ControlKind:
     """Return how the transaction ended whose marker `batch` is.
 
     Raises:
@@ -232,7 +232,7 @@ class _Columns:
         self._values: list[bytes | None] = []
         self._headers: dict[int, list[Header]] = {}
 
-    def add(self, batch: bytes, header: BatchHeader) -> None:
+    def add(self, batch: bytes | bytearray, header: BatchHeader) -> None:
         if header.size_bytes != len(batch):
             primary = f"record batch claims {header.size_bytes} bytes and has {len(batch)}"
             raise CorruptBatchError(primary, position=0)
@@ -276,7 +276,7 @@ class _Columns:
         )
 
 
-def _inflated(batch: bytes, header: BatchHeader) -> bytes:
+def _inflated(batch: bytes | bytearray, header: BatchHeader) -> bytes:
     if header.compression != "gzip":
         primary = f"record batch at offset {header.base_offset} is compressed with {header.compression}"
         raise CorruptBatchError(primary, hint="only gzip is read: produce with compression.type none or gzip")
