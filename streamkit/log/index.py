@@ -16,7 +16,7 @@ import numpy as np
 
 from streamkit.log.header import NO_TIMESTAMP_MS, BatchHeader
 
-__all__ = ["IndexMark", "OffsetEntry", "SparseIndex", "TimeEntry"]
+__all__ = ["OffsetEntry", "SparseIndex", "TimeEntry"]
 
 _OFFSET_ENTRY = struct.Struct(">ii")
 _TIME_ENTRY = struct.Struct(">qi")
@@ -36,15 +36,6 @@ class TimeEntry(NamedTuple):
 
     timestamp_ms: int
     offset: int
-
-
-class IndexMark(NamedTuple):
-    """A state of an index that it can go back to."""
-
-    offsets_bytes: int
-    times_bytes: int
-    largest: TimeEntry
-    unindexed_bytes: int
 
 
 class SparseIndex:
@@ -89,19 +80,15 @@ class SparseIndex:
             self._unindexed_bytes = 0
         self._unindexed_bytes += header.size_bytes
 
+    @property
+    def largest(self) -> TimeEntry:
+        """The largest timestamp that was noted, -1 at the base offset if there is none."""
+        return self._largest
+
     def seal(self) -> None:
         """Add the last time entry, once the segment takes no more batches."""
         if self._largest.timestamp_ms > self._last_time().timestamp_ms:
             self.times += _TIME_ENTRY.pack(self._largest.timestamp_ms, self._largest.offset - self._base_offset)
-
-    def mark(self) -> IndexMark:
-        """Return the present state, for `rewind`."""
-        return IndexMark(len(self.offsets), len(self.times), self._largest, self._unindexed_bytes)
-
-    def rewind(self, mark: IndexMark) -> None:
-        """Forget what was noted since `mark`."""
-        del self.offsets[mark.offsets_bytes :], self.times[mark.times_bytes :]
-        self._largest, self._unindexed_bytes = mark.largest, mark.unindexed_bytes
 
     def rewind_to(self, entry: OffsetEntry) -> None:
         """Go back to just before the batch of one of its entries was noted, but for the entry itself."""

@@ -6,6 +6,7 @@ beside the one appending thread sees a head that was. Nothing appended counts as
 Not here: who may append and who sees what (`broker.partition`), what a crash leaves (`recovery`).
 """
 
+import contextlib
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -85,12 +86,15 @@ class PartitionLog:
             The first and last offset given out (inclusive).
 
         Raises:
-            OSError: The file system refused. Nothing was appended: the head is where it was.
+            OSError: The file system refused. Nothing was appended: the head is where it was. A refused fsync is
+                final, as in `sync`.
 
         Cost: one write a segment; no sync but of a segment that is full.
         """
+        if self._failure is not None:
+            raise self._failure
         before = self._head
-        active, active_bytes = before.segments[-1], before.segments[-1].size_bytes
+        active_bytes = before.segments[-1].size_bytes
         headers, end_offset = [], before.end_offset
         for batch in batches:
             place(batch, end_offset)
@@ -98,13 +102,9 @@ class PartitionLog:
             end_offset = headers[-1].last_offset + 1
         begun: list[Segment] = []
         try:
-            self._write(active, begun, batches, headers)
+            self._write(begun, batches, headers)
         except BaseException:
-            for segment in begun:
-                segment.close()
-                segment.remove()
-            if active.size_bytes != active_bytes or active.sealed:
-                active.truncate(active_bytes)
+            self._take_back(begun, active_bytes)
             raise
         self._head = _Head((*before.segments, *begun), end_offset)
         return before.end_offset, end_offset - 1
@@ -121,12 +121,9 @@ class PartitionLog:
             if self._durable_offset >= upto:
                 return
             segments, end_offset = self._head
-            try:
+            with self._failing_for_good():
                 # Every earlier segment was synced before the next one was begun.
                 segments[-1].sync()
-            except OSError as error:
-                self._failure = error
-                raise
             self._durable_offset = end_offset
 
     def read(self, offset: int, *, bytes_max: int, end: int = OFFSET_END) -> list[bytes]:
@@ -197,10 +194,8 @@ class PartitionLog:
         for segment in self._head.segments:
             segment.close()
 
-    def _write(
-        self, active: Segment, begun: list[Segment], batches: Sequence[bytearray], headers: Sequence[BatchHeader]
-    ) -> None:
-        segment, start = active, 0
+    def _write(self, begun: list[Segment], batches: Sequence[bytearray], headers: Sequence[BatchHeader]) -> None:
+        segment, start = self._head.segments[-1], 0
         while start < len(batches):
             end, size_bytes = start + 1, len(batches[start])
             while end < len(batches) and segment.size_bytes + size_bytes + len(batches[end]) <= self._segment_bytes:
@@ -210,24 +205,46 @@ class PartitionLog:
             try:
                 segment.append(data, headers[start:end], size_bytes_max=self._segment_bytes)
             except SegmentFullError:
-                segment = self._roll(segment, headers[start].base_offset)
-                begun.append(segment)
+                segment = self._roll(segment, begun, headers[start].base_offset)
                 continue
             start = end
+
+    def _take_back(self, begun: Sequence[Segment], active_bytes: int) -> None:
+        """Leave nothing of a failed append, on the disk either: what it left would not join what follows."""
+        with self._sync_lock, self._failing_for_good():
+            if self._failure is not None:
+                return
+            for segment in reversed(begun):
+                segment.close()
+                segment.remove()
+            self._fs.sync_dir(self._directory)
+            self._head.segments[-1].truncate(active_bytes)
+
+    @contextlib.contextmanager
+    def _failing_for_good(self) -> Iterator[None]:
+        """Remember an error that leaves unknown what is on the disk, so that nothing is acknowledged after it."""
+        try:
+            yield
+        except OSError as error:
+            self._failure = error
+            raise
 
     @property
     def _segment_bytes(self) -> int:
         return self._config.segment_bytes
 
-    def _roll(self, full: Segment, base_offset: int) -> Segment:
+    def _roll(self, full: Segment, begun: list[Segment], base_offset: int) -> Segment:
         """Begin a segment; the one before it is whole and durable first, so only the last can ever be torn."""
-        full.finish()
+        with self._sync_lock, self._failing_for_good():
+            full.finish()
         full.seal()
         segment = Segment(
             self._fs, self._directory, base_offset, index_interval_bytes=self._config.index_interval_bytes
         )
-        segment.truncate(0)
-        self._fs.sync_dir(self._directory)
+        begun.append(segment)
+        with self._sync_lock, self._failing_for_good():
+            segment.truncate(0)
+            self._fs.sync_dir(self._directory)
         return segment
 
     def _segments_from(self, offset: int) -> tuple[Segment, ...]:

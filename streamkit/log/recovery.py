@@ -15,7 +15,7 @@ import numpy as np
 
 from streamkit.errors import CorruptBatchError
 from streamkit.log.header import HEADER_BYTES, BatchHeader, check, parse_header
-from streamkit.log.index import SparseIndex
+from streamkit.log.index import OffsetEntry, SparseIndex
 from streamkit.log.segment import SEGMENT_BYTES_MAX, Segment
 from streamkit.seams import FileSystem
 
@@ -143,7 +143,26 @@ def _known(segment: Segment, recover_from: int) -> tuple[SparseIndex, int]:
     if index is None or entry is None or not segment.agrees(entry.position, last_offset=entry.offset):
         return segment.new_index(), 0
     index.rewind_to(entry)
+    if not _has_largest(index, segment, entry):
+        return segment.new_index(), 0
     return index, entry.position
+
+
+def _has_largest(index: SparseIndex, segment: Segment, entry: OffsetEntry) -> bool:
+    """Return whether the largest timestamp before the batch of `entry` is in the index.
+
+    The index files are not synced, so a power cut may keep one of them and lose the end of the other. Entries added
+    behind such a hole would say that there is no larger timestamp before them.
+    """
+    start = index.batch_before(index.largest.offset)
+    if start is not None and not segment.agrees(start.position, last_offset=start.offset):
+        return False
+    for position, header in segment.headers(0 if start is None else start.position):
+        if position >= entry.position:
+            break
+        if not header.control and header.max_timestamp_ms > index.largest.timestamp_ms:
+            return False
+    return True
 
 
 def _whole_batches(segment: Segment, position: int) -> tuple[list[tuple[int, BatchHeader]], CorruptBatchError | None]:

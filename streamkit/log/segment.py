@@ -13,7 +13,7 @@ from typing import Final
 
 from streamkit.errors import CorruptBatchError, SegmentFullError
 from streamkit.log.header import HEADER_BYTES, BatchHeader, check, parse_header
-from streamkit.log.index import IndexMark, SparseIndex
+from streamkit.log.index import SparseIndex
 from streamkit.seams import FileSystem
 
 __all__ = ["OFFSET_END", "SEGMENT_BYTES_MAX", "Segment"]
@@ -62,17 +62,14 @@ class Segment:
             raise SegmentFullError(primary)
         self._cut_beyond_head()
         index, position = self.index, self.size_bytes
-        mark = index.mark()
-        try:
-            self._file.write_at(position, data)
-            for header in headers:
-                index.note(header, position)
-                position += header.size_bytes
-            self._write_index(index, mark)
-        except BaseException:
-            index.rewind(mark)
-            raise
-        self.size_bytes = position
+        written = len(index.offsets), len(index.times)
+        self._file.write_at(position, data)
+        self.size_bytes = end_position
+        for header in headers:
+            index.note(header, position)
+            position += header.size_bytes
+        if written != (len(index.offsets), len(index.times)):
+            self._write_index(index, written)
 
     def sync(self) -> None:
         """Make what was appended durable."""
@@ -226,9 +223,7 @@ class Segment:
             index.note(header, position)
         if self.sealed:
             index.seal()
-        # The files only save the next opening some work.
-        with contextlib.suppress(OSError):
-            self._write_index(index)
+        self._write_index(index)
         return index
 
     def _stored_bytes(self) -> tuple[bytes, bytes] | None:
@@ -242,12 +237,11 @@ class Segment:
                 contents.append(file.read_at(0, file.size_bytes()))
         return contents[0], contents[1]
 
-    def _write_index(self, index: SparseIndex, since: IndexMark | None = None) -> None:
-        starts = (0, 0) if since is None else (since.offsets_bytes, since.times_bytes)
-        for path, entries, start in zip(self._index_paths, (index.offsets, index.times), starts, strict=True):
-            if since is not None and start == len(entries):
-                continue
-            with contextlib.closing(self._fs.open(path, create=True)) as file:
-                file.write_at(start, entries[start:])
-                if file.size_bytes() > len(entries):
-                    file.truncate(len(entries))
+    def _write_index(self, index: SparseIndex, written: tuple[int, int] = (0, 0)) -> None:
+        # The files only save the next opening some work: an append does not fail for them.
+        with contextlib.suppress(OSError):
+            for path, entries, start in zip(self._index_paths, (index.offsets, index.times), written, strict=True):
+                with contextlib.closing(self._fs.open(path, create=True)) as file:
+                    file.write_at(start, entries[start:])
+                    if file.size_bytes() > len(entries):
+                        file.truncate(len(entries))

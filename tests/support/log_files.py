@@ -85,7 +85,7 @@ def split(data: bytes) -> list[bytes]:
 
 
 def kafka_indexes(
-    batches: Iterable[bytes], base_offset: int, interval_bytes: int, *, sealed: bool
+    batches: Iterable[bytes | bytearray], base_offset: int, interval_bytes: int, *, sealed: bool
 ) -> tuple[bytes, bytes]:
     """Return the offset and time index that Kafka would write for the batches of a segment, the naive way."""
     offsets: list[tuple[int, int]] = []

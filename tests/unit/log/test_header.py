@@ -107,7 +107,8 @@ def test_a_batch_gets_its_place_without_touching_its_crc() -> None:
     check(placed)
     header = parse_header(placed)
     assert (header.base_offset, header.last_offset, header.leader_epoch) == (2**40, 2**40 + 1, 6)
-    assert placed[16:] == before[16:] and placed[8:12] == before[8:12]
+    assert placed[16:] == before[16:]
+    assert placed[8:12] == before[8:12]
 
 
 def test_check_tells_any_flipped_bit_behind_the_crc() -> None:
