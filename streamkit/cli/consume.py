@@ -20,7 +20,7 @@ _FETCH_BYTES: Final = 1024 * 1024
 _WAIT_MS: Final = 500.0
 
 
-def _begin(context: click.Context, parameter: click.Parameter, text: str) -> tuple[bool, int]:
+def _begin(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[bool, int]:
     """Return whether `--from` gave an offset, and the number: the offset, or a spec for `list_offsets`."""
     if text in ("earliest", "latest"):
         return False, EARLIEST if text == "earliest" else LATEST

@@ -28,7 +28,7 @@ def streamkit() -> None:
       2    refused before anything was done: usage, settings, the job module, an unknown topic
       3    the log or the state is in use by another process
       130  a bounded run was cut short by Ctrl-C (143: by SIGTERM); the same command goes on
-    """
+    """  # noqa: D301  # a backspace is how click is told not to wrap
 
 
 for command in (run, topics, produce, consume, describe, log):

@@ -35,7 +35,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
     help="at-least-once sends outputs sooner; after a crash some may come twice.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines; the last one is the summary.")
-def run(
+def run(  # noqa: PLR0913  # a parameter an option
     job: str, url: str, state_dir: str | None, bounded: bool, go_on: bool, guarantee: Guarantee, as_json: bool
 ) -> None:
     """Run JOB, a module or a file, from where it was committed.

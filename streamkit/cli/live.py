@@ -1,0 +1,35 @@
+"""The one line that changes in place, on a terminal."""
+
+import contextlib
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from streamkit.cli.progress import Rate, Reporter, end_of, line_of
+from streamkit.runtime import Progress, Summary
+
+__all__ = ["live_reporter"]
+
+
+@contextlib.contextmanager
+def live_reporter(job: str) -> Iterator[Reporter]:
+    """Give a reporter that owns the terminal's last line."""
+    console = Console()
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield _LiveReporter(job, live, console)
+
+
+class _LiveReporter:
+    """Progress is one line; the summary stays."""
+
+    def __init__(self, job: str, live: Live, console: Console) -> None:
+        self._job, self._live, self._console, self._rate = job, live, console, Rate()
+
+    def progress(self, progress: Progress) -> None:
+        self._live.update(Text(line_of(self._job, progress, self._rate.of(progress))))
+
+    def summary(self, summary: Summary) -> None:
+        self._live.stop()
+        self._console.print(end_of(self._job, summary), highlight=False, markup=False, soft_wrap=True)
