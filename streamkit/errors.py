@@ -9,12 +9,13 @@
     ├── RecordError              the record policy (fail, skip, dead_letter)
     │   ├── DeserializationError   SerializationError   TimestampError
     │   └── ProcessingError
+    │       └── RowWiseError
     ├── LogError                 stop the worker; CorruptBatchError in a changelog: restore
     │   ├── CorruptBatchError    OffsetOutOfRangeError   SegmentFullError
     │   ├── UnknownTopicError    RecordTooLargeError     LogLockedError
     ├── StateError
-    │   ├── StoreClosedError     UnknownStoreError       StoreLockedError
-    │   └── StoreDamagedError    DigestMismatchError     set aside and restore
+    │   ├── StoreClosedError     UnknownStoreError       StoreLockedError   DigestMismatchError
+    │   └── StoreDamagedError    set aside and restore
     ├── BrokerError              retry within a deadline if retriable
     │   ├── BrokerUnavailableError   ProducerFencedError   CommitFailedError
     └── TaskError
@@ -46,6 +47,7 @@ __all__ = [
     "ProducerFencedError",
     "RecordError",
     "RecordTooLargeError",
+    "RowWiseError",
     "SegmentFullError",
     "SerializationError",
     "StateError",
@@ -155,7 +157,7 @@ class RecordError(StreamkitError):
 
     answer = Answer.POLICY
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a record's place is four values, and its first bytes show what was wrong
         self,
         primary: str,
         *,
@@ -202,6 +204,13 @@ class ProcessingError(RecordError):
     """Raised when the user's function raised; `__cause__` is the original.
 
     Mend the function; the record stays uncommitted.
+    """
+
+
+class RowWiseError(ProcessingError):
+    """Raised when a node gives other rows for a batch than for its two halves.
+
+    Make the expression or function row-wise: f(a ++ b) = f(a) ++ f(b).
     """
 
 

@@ -4,19 +4,12 @@ import numpy as np
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from streamkit.errors import ProcessingError
+from streamkit.errors import RowWiseError
 from streamkit.graph import Node
 from streamkit.records import Batch
 from streamkit.runtime.operators.stateless import Step
 
-__all__ = ["RowWiseError", "row_wise_check"]
-
-
-class RowWiseError(ProcessingError):
-    """Raised when a node gives other rows for a batch than for its two halves.
-
-    Make the expression or function row-wise: f(a ++ b) = f(a) ++ f(b).
-    """
+__all__ = ["row_wise_check"]
 
 
 def row_wise_check(node: Node, step: Step) -> Step:
