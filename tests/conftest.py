@@ -1,14 +1,41 @@
-"""What the machine lacks is said in one loud line, and its tests are deselected; with CI=true they run, and fail."""
+"""The rules that every test runs under: seeds are printed, slow tests say so, what the machine lacks is said loudly."""
 
 import os
+import random
+import time
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import is_hypothesis_test, settings
 from kafka_tools import missing_tools
+
+CPU_SECONDS_MAX = 1.0
+"""A test without the marker `slow` fails beyond this. Four times what the rule says, so that a busy machine passes."""
+
+EXAMPLES = {"dev": 50, "ci": 500, "nightly": 10_000}
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
+
+for name, count in EXAMPLES.items():
+    settings.register_profile(name, max_examples=count, deadline=None, derandomize=False, print_blob=True)
+settings.load_profile(PROFILE)
 
 _DESELECTED = pytest.StashKey[str]()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw Hypothesis' seed here, before its plugin looks for one, so that it can be printed."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    seed = config.option.hypothesis_seed
+    return f"hypothesis: profile {PROFILE}, {EXAMPLES[PROFILE]} examples; again with --hypothesis-seed={seed}"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what needs programs that are not here; with CI=true it stays, and fails."""
     lacking = missing_tools()
     java = [item for item in items if item.get_closest_marker("java")]
     if not java or not lacking or os.environ.get("CI") == "true":
@@ -21,3 +48,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if _DESELECTED in config.stash:
         terminalreporter.write_line(config.stash[_DESELECTED], red=True, bold=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that is slow and does not say so; how long a property takes is a matter of the profile."""
+    begin = time.process_time()
+    result = yield
+    seconds = time.process_time() - begin
+    unmarked = item.get_closest_marker("slow") is None
+    if unmarked and seconds > CPU_SECONDS_MAX and not is_hypothesis_test(getattr(item, "obj", None)):
+        pytest.fail(f"took {seconds:.1f} s of CPU: mark it slow, or make it faster")
+    return result

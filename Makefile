@@ -1,0 +1,59 @@
+# The verbs of this project; CI runs the same ones. Each sets up what it needs, with Python 3.11 to 3.13 and pip alone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOWEST := .venvs/lowest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs check pythons lowest coverage bench kafka
+
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY)  ## count words, then kill a windowed job halfway, resume it, compare the answers
+	$(BIN)/python tools/demo.py
+
+test: $(READY)  ## the whole suite on one Python
+	$(BIN)/pytest
+
+lint: $(READY)  ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+docs: $(READY)  ## run the code of README, docs and docstrings
+	$(BIN)/pytest tests/docs
+
+# The definition of done. Everything of `docs` and the tidy test are in `test`; `make check -j2` uses two cores.
+check: export HYPOTHESIS_PROFILE ?= ci
+check: lint test pythons lowest  ## all that must hold before a merge
+
+pythons:  ## the unit tests on each supported Python that is present
+	$(PYTHON) tools/pythons.py
+
+lowest: $(LOWEST)/.ready  ## the unit and property tests with the lowest versions of all dependencies
+	HYPOTHESIS_PROFILE=dev $(LOWEST)/bin/python -m pytest -p no:cacheprovider tests/unit tests/property
+
+coverage: $(READY)  ## the branches that no test takes
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+bench: $(READY)  ## measure against other ways to compute the same
+	$(BIN)/python benchmarks/run.py
+
+kafka:  ## run the contract suite against a real broker (not yet)
+	@echo "make kafka: comes with the Kafka broker; there is nothing to run yet" >&2; exit 1
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(LOWEST)/.ready: pyproject.toml tools/lowest.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tools/lowest.py >$(LOWEST)/pins.txt
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/pins.txt --editable .
+	touch $@
