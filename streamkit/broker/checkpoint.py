@@ -1,4 +1,4 @@
-"""The file `checkpoint`: from where each partition must be read at open. It is derived, so losing it costs time only."""
+"""The file `checkpoint`: from where each partition must be read at open. It is derived: losing it costs time only."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -123,7 +123,7 @@ class LogDirectory:
             opened: list[Partition] = []
             try:
                 for index in range(partition_count):
-                    opened.append(self._open_partition(topic, index, None))
+                    opened.append(self._open_partition(topic, index, None))  # noqa: PERF401  # on an error these are closed
                 self._topics.put(topic)
             except (LogError, OSError) as error:
                 for partition in opened:
