@@ -6,9 +6,8 @@ from typing import Any
 import polars as pl
 
 from streamkit.errors import DefinitionError, DuplicateNameError, FrozenJobError, TopologyError
-from streamkit.graph import LogicalGraph, Node, Sink, Source
-from streamkit.serde import schema_of
-from streamkit.topology import NodePlan, plan_node, returned_type
+from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Node, Sink, Source
+from streamkit.topology import NodePlan, changelog_topic, plan_node, repartition_topic, returned_type
 
 __all__ = ["Builder", "check_topic"]
 
@@ -38,7 +37,7 @@ class Builder:
         Raises:
             DuplicateNameError: Another node bears the name.
             FrozenJobError: The job was built.
-            DefinitionError: The node does not fit the rows of its inputs.
+            DefinitionError: The node does not fit the rows of its inputs, or its topic's name is not legal.
         """
         if self._graph is not None:
             raise FrozenJobError(
@@ -48,6 +47,10 @@ class Builder:
             raise DuplicateNameError(
                 f"the job {self.name!r} has two nodes named {node.name!r}", hint="rename one, or pass name="
             )
+        if isinstance(node, KeyBy):
+            check_topic(repartition_topic(self.name, node.name), f"repartition topic of {node.name!r}")
+        if isinstance(node, Aggregation):
+            check_topic(changelog_topic(self.name, node.name), f"changelog topic of {node.name!r}")
         plan = plan_node(node, [self._plans[name] for name in node.inputs])
         self._nodes[node.name], self._plans[node.name] = node, plan
 
@@ -102,26 +105,11 @@ class Builder:
         if handle.job is not self:
             raise DefinitionError(f"{handle!r} belongs to another job than {self.name!r}")
 
-    def check_typed(self, name: str, value_type: Any) -> None:
-        """Refuse a type that does not say what the known columns are."""
-        known, stated = self._plans[name].schema, schema_of(value_type)
-        if known is None or stated is None:
-            return
-        if dict(known) != dict(stated):
-            raise DefinitionError(
-                f".typed({value_type.__name__}) does not fit the rows of {name!r}",
-                detail=f"they have {_shown(known)}; it states {_shown(stated)}",
-            )
-
     def build(self) -> LogicalGraph:
         """Freeze the job and return its graph; again and again the same one."""
         if self._graph is None:
             self._graph = LogicalGraph(job=self.name, nodes=tuple(self._nodes.values()))
         return self._graph
-
-
-def _shown(schema: Any) -> str:
-    return ", ".join(f"{name}: {dtype}" for name, dtype in schema.items())
 
 
 def check_topic(name: str, what: str) -> None:

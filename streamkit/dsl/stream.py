@@ -146,7 +146,6 @@ class Stream(Handle, Generic[K_co, V_co]):
 
     def typed(self, value: type[V2]) -> "Stream[K_co, V2]":
         """State what the rows are; checked against what is known of their columns."""
-        self._job.check_typed(self.name, value)
         return self._add(Typed(name=self._job.fresh_name("typed"), inputs=(self.name,), value_type=value))
 
     @overload
@@ -380,7 +379,6 @@ class Table(Handle, Generic[K_co, V_co]):
 
     def typed(self, value: type[V2]) -> "Table[K_co, V2]":
         """State what the rows are; checked against what is known of their columns."""
-        self._job.check_typed(self.name, value)
         return self._add(Typed(name=self._job.fresh_name("typed"), inputs=(self.name,), value_type=value))
 
     def to_stream(self: "Table[Windowed[K], V]") -> Stream[K, V]:

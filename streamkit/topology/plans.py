@@ -1,14 +1,13 @@
 """What is known about each node's rows: types, columns, and the spelling the node runs in."""
 
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import polars as pl
 
 from streamkit.errors import DefinitionError
 from streamkit.graph import (
-    Aggregate,
     Aggregation,
     Columns,
     Filter,
@@ -20,22 +19,26 @@ from streamkit.graph import (
     Map,
     MapBatches,
     MapValues,
+    Merge,
     Node,
     Peek,
     Reduce,
     Select,
-    Sink,
     Source,
     ToStream,
     Typed,
     Window,
 )
-from streamkit.serde import schema_of
+from streamkit.serde import dtype_of, key_serde, schema_of, value_serde
+from streamkit.serde.schema import fields_of
+from streamkit.topology.aggregates import check_aggregates, result_schema
 from streamkit.topology.model import NodePlan, Spelling
 
-__all__ = ["is_stateless", "plan_node", "plan_nodes", "result_schema", "returned_type"]
+__all__ = ["is_stateless", "plan_node", "plan_nodes", "returned_type"]
 
-Schema = Mapping[str, pl.DataType] | None
+Schema: TypeAlias = Mapping[str, pl.DataType] | None
+
+_UNORDERED: Final = (set, frozenset, dict)
 
 
 def is_stateless(node: Node) -> bool:
@@ -70,13 +73,12 @@ def plan_node(node: Node, inputs: Sequence[NodePlan]) -> NodePlan:
                 value_type=node.value_type,
             )
         case Map() | MapValues():
-            made = returned_type(node.fn)
-            return _like(inputs[0], value_type=made, schema=schema_of(made))
+            return _of_type(inputs[0], returned_type(node.fn))
         case FlatMap():
-            made = item_type(returned_type(node.fn))
-            return _like(inputs[0], value_type=made, schema=schema_of(made))
+            return _of_type(inputs[0], item_type(returned_type(node.fn)))
         case Filter(predicate=pl.Expr() as predicate):
-            _columns_after(node.name, inputs[0].schema, lambda frame: frame.select(predicate))
+            made = _columns_after(node.name, inputs[0].schema, lambda frame: frame.select(predicate))
+            _check_predicate(node.name, made)
             return _like(inputs[0], spelling="columns")
         case Select():
             keep, expressions = node.keep, list(node.expressions)
@@ -90,30 +92,19 @@ def plan_node(node: Node, inputs: Sequence[NodePlan]) -> NodePlan:
             _columns_after(node.name, inputs[0].schema, lambda frame: frame)
             return _like(inputs[0], spelling="columns", value_type=None, schema=None)
         case Typed():
-            return _like(inputs[0], value_type=node.value_type, schema=schema_of(node.value_type))
+            return _typed(node, inputs[0])
         case KeyBy():
-            key = node.key
-            if not callable(key) or isinstance(key, pl.Expr):
-                expression = pl.col(key) if isinstance(key, str) else key
-                _columns_after(node.name, inputs[0].schema, lambda frame: frame.select(expression))
-                return _like(inputs[0], spelling="columns", key_type=node.key_type)
-            return _like(inputs[0], key_type=node.key_type)
+            return _keyed(node, inputs[0])
         case Aggregation():
             return _aggregation(node, inputs[0])
         case ToStream() | Late():
             return _like(inputs[0], windowed=False)
-        case Sink():
-            return _like(inputs[0])
         case Window():
             return _like(inputs[0], windowed=True)
+        case Merge():
+            return _merged(node, inputs)
         case _:
-            return _merged(inputs)
-
-
-def _merged(inputs: Sequence[NodePlan]) -> NodePlan:
-    first = inputs[0]
-    same = all(one.value_type == first.value_type and one.schema == first.schema for one in inputs)
-    return first if same else _like(first, value_type=None, schema=None)
+            return _like(inputs[0])
 
 
 def _like(plan: NodePlan, **changes: Any) -> NodePlan:
@@ -121,38 +112,101 @@ def _like(plan: NodePlan, **changes: Any) -> NodePlan:
     return NodePlan(**{"spelling": "python", **kept, **changes})
 
 
+def _of_type(plan: NodePlan, value_type: Any) -> NodePlan:
+    """Return the plan of rows of a type; one without a serde may live between two nodes, its rows are then unknown."""
+    try:
+        value_serde(value_type)
+    except DefinitionError:
+        value_type = None
+    return _like(plan, value_type=value_type, schema=schema_of(value_type))
+
+
+def _typed(node: Typed, upstream: NodePlan) -> NodePlan:
+    value_serde(node.value_type)
+    known, stated = upstream.schema, schema_of(node.value_type)
+    if known is not None and stated is not None and dict(known) != stated:
+        raise DefinitionError(
+            f".typed({node.value_type.__name__}) does not fit the rows of {node.inputs[0]!r}",
+            detail=f"they have {_shown(known)}; it states {_shown(stated)}",
+        )
+    return _like(upstream, value_type=node.value_type, schema=stated)
+
+
+def _merged(node: Merge, inputs: Sequence[NodePlan]) -> NodePlan:
+    first = inputs[0]
+    if any(one.key_type != first.key_type for one in inputs):
+        raise DefinitionError(
+            f"{node.name!r} merges streams whose keys are of different types",
+            detail=", ".join(
+                f"{name}: {key_serde(one.key_type).name}" for name, one in zip(node.inputs, inputs, strict=True)
+            ),
+            hint="give the sources the same key=, or key_by() before merge()",
+        )
+    same = all(one.value_type == first.value_type and one.schema == first.schema for one in inputs)
+    return _like(first) if same else _like(first, value_type=None, schema=None)
+
+
+def _check_predicate(name: str, made: Mapping[str, pl.DataType]) -> None:
+    if list(made.values()) != [pl.Boolean]:
+        raise DefinitionError(
+            f"the predicate of {name!r} is not one column of booleans",
+            detail=f"it makes {_shown(made)}",
+            hint='compare something: pl.col("price") > 3',
+        )
+
+
+def _keyed(node: KeyBy, upstream: NodePlan) -> NodePlan:
+    key_serde(node.key_type)
+    if typing.get_origin(node.key_type) in _UNORDERED or node.key_type in _UNORDERED:
+        raise DefinitionError(
+            f"the keys of {node.name!r} are of type {key_serde(node.key_type).name}, which cannot be a key",
+            detail="equal ones have different bytes, and the bytes of a key say where its rows go",
+            hint="use text, a number, a tuple or a struct",
+        )
+    if callable(node.key) and not isinstance(node.key, pl.Expr):
+        return _like(upstream, key_type=node.key_type)
+    expression = pl.col(node.key) if isinstance(node.key, str) else node.key
+    made = _columns_after(node.name, upstream.schema, lambda frame: frame.select(expression))
+    if len(made) != 1:
+        raise DefinitionError(f"the key of {node.name!r} is not one column", detail=f"it makes {_shown(made)}")
+    dtype, stated = next(iter(made.values())), dtype_of(node.key_type)
+    if stated is not None and stated != dtype and not (stated.is_integer() and dtype.is_integer()):
+        raise DefinitionError(
+            f"the key of {node.name!r} is {dtype}, which type={key_serde(node.key_type).name} is not",
+            hint="say the type of the column, or cast the expression",
+        )
+    return _like(upstream, spelling="columns", key_type=node.key_type)
+
+
 def _aggregation(node: Aggregation, upstream: NodePlan) -> NodePlan:
-    windowed = upstream.windowed
     match node.how:
         case Fold() as how:
             return _like(upstream, value_type=how.accumulator_type, schema=schema_of(how.accumulator_type))
         case Reduce() as how:
             return _like(upstream, value_type=how.value_type, schema=schema_of(how.value_type))
         case Columns() as how:
-            spelling: Spelling = "columns" if upstream.schema is not None else "python"
-            schema = result_schema(node.name, how.aggregates, upstream.schema) if upstream.schema is not None else None
+            schema = upstream.schema
+            spelling: Spelling = "python" if schema is None else "columns"
+            known = _fields_by_name(upstream.value_type) if schema is None else schema
+            if known is not None:
+                check_aggregates(how.aggregates, known)
             if how.scalar:
-                return _like(upstream, spelling=spelling, value_type=int, schema=None, windowed=windowed)
-            return _like(upstream, spelling=spelling, value_type=None, schema=schema, windowed=windowed)
+                return _like(upstream, spelling=spelling, value_type=int, schema=None)
+            made = None if schema is None else result_schema(how.aggregates, schema)
+            return _like(upstream, spelling=spelling, value_type=None, schema=made)
 
 
-def result_schema(node: str, aggregates: Mapping[str, Aggregate], schema: Mapping[str, pl.DataType]) -> Schema:
-    """Return the columns that `agg` makes."""
-    made: dict[str, pl.DataType] = {}
-    for name, one in aggregates.items():
-        if one.column is None:
-            made[name] = pl.Int64()
-            continue
-        if one.column not in schema:
-            raise DefinitionError(
-                f"{node!r} aggregates {one.column!r}, which its rows do not have",
-                detail=f"they have {', '.join(schema)}",
-            )
-        made[name] = pl.Float64() if one.kind == "mean" else schema[one.column]
-    return made
+def _fields_by_name(value_type: Any) -> Mapping[str, pl.DataType | None] | None:
+    """Return the fields of rows that have no columns as a whole, None if they may have any."""
+    fields = fields_of(value_type)
+    if fields is not None:
+        return {field.name: field.dtype for field in fields}
+    return {} if value_type is not None and dtype_of(value_type) is not None else None
 
 
-def _columns_after(node: str, schema: Schema, made: Callable[[pl.LazyFrame], pl.LazyFrame]) -> Schema:
+def _columns_after(
+    node: str, schema: Schema, made: Callable[[pl.LazyFrame], pl.LazyFrame]
+) -> Mapping[str, pl.DataType]:
     if schema is None:
         raise DefinitionError(
             f"{node!r} works on columns, but what its rows are is not known",
@@ -164,6 +218,10 @@ def _columns_after(node: str, schema: Schema, made: Callable[[pl.LazyFrame], pl.
         raise DefinitionError(
             f"{node!r} does not fit its rows: {cause}", detail=f"they have {', '.join(schema)}"
         ) from cause
+
+
+def _shown(schema: Mapping[str, pl.DataType]) -> str:
+    return ", ".join(f"{name}: {dtype}" for name, dtype in schema.items())
 
 
 def returned_type(fn: Callable[..., Any]) -> Any:
@@ -179,5 +237,9 @@ def returned_type(fn: Callable[..., Any]) -> Any:
 
 def item_type(hint: Any) -> Any:
     """Return what an iterable of the annotated type yields, None if unknown."""
-    arguments = typing.get_args(hint)
-    return arguments[0] if len(arguments) == 1 and isinstance(arguments[0], type) else None
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if not isinstance(origin, type) or not issubclass(origin, Iterable) or issubclass(origin, Mapping):
+        return None
+    one = origin is not tuple or arguments[1:] == (...,)
+    item = arguments[0] if one or len(set(arguments)) == 1 else None
+    return None if item in (Any, object) else item

@@ -11,8 +11,9 @@ What they mean, in both spellings alike:
 - `first` and `last` go by (timestamp, source topic, partition, offset, row).
 """
 
-from streamkit.runtime.aggregates.base import AggregateOverflow, check_aggregates, source_order
+from streamkit.runtime.aggregates.base import AggregateOverflow, source_order
 from streamkit.runtime.aggregates.frames import FrameAggregates
 from streamkit.runtime.aggregates.rows import RowAggregates
+from streamkit.topology import check_aggregates
 
 __all__ = ["AggregateOverflow", "FrameAggregates", "RowAggregates", "check_aggregates", "source_order"]

@@ -8,9 +8,10 @@ import msgspec
 import polars as pl
 
 from streamkit.graph import Aggregate
-from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow, check_aggregates
+from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow
 from streamkit.runtime.exact import packed, rounded, scaled, unpacked
 from streamkit.serde import taken_apart
+from streamkit.topology import check_aggregates
 
 __all__ = ["Order", "RowAggregates"]
 

@@ -127,7 +127,7 @@ def everything() -> Job:
     hourly = keyed.group_by_key().window(Tumbling(timedelta(hours=1), grace=timedelta(0)))
     totals = hourly.agg({"emit": agg.count(), "total": agg.sum("size")}, name="totals")
     totals.to_stream().filter(pl.col("total") > 0).group_by(pl.col("emit"), name="by_emit").count(name="counts")
-    others.merge(trades.map(lambda trade: trade, name="same")).to("merged")
+    others.merge(trades.key_by("symbol", name="rekeyed_too").peek(print, name="same")).to("merged")
     return job
 
 

@@ -1,0 +1,71 @@
+"""What the built-in aggregates take and make, column by column."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import polars as pl
+
+from streamkit.errors import DefinitionError
+from streamkit.graph import Aggregate
+
+__all__ = ["check_aggregates", "result_schema"]
+
+_NUMBERS: Final = "sum and mean take integers and floats"
+_ORDERED: Final = "min and max take numbers, text, bytes and booleans"
+_PLAIN: Final = "first and last take numbers, text, bytes, booleans, and lists and structs of them"
+_HINTS: Final = {
+    "sum": _NUMBERS,
+    "mean": _NUMBERS,
+    "min": _ORDERED,
+    "max": _ORDERED,
+    "first": _PLAIN,
+    "last": _PLAIN,
+}
+
+
+def check_aggregates(columns: Mapping[str, Aggregate], schema: Mapping[str, pl.DataType | None]) -> None:
+    """Check that each aggregate can be made of its column; a column of unknown type (None) may be anything.
+
+    Raises:
+        DefinitionError: A column does not exist, or is of a type that the aggregate does not take.
+    """
+    for name, aggregate in columns.items():
+        if aggregate.column is None:
+            continue
+        if aggregate.column not in schema:
+            raise DefinitionError(
+                f"{name!r} aggregates the column {aggregate.column!r}, which does not exist",
+                hint=f"the columns are {', '.join(schema)}" if schema else "the rows have no columns",
+            )
+        dtype = schema[aggregate.column]
+        if dtype is not None and not _takes(aggregate.kind, dtype):
+            raise DefinitionError(
+                f"{name!r} is the {aggregate.kind} of the column {aggregate.column!r}, which is {dtype}",
+                hint=_HINTS[aggregate.kind],
+            )
+
+
+def _takes(kind: str, dtype: Any) -> bool:
+    number = dtype.is_integer() or dtype.is_float()
+    if number or kind in ("sum", "mean"):
+        return bool(number)
+    if dtype in (pl.String, pl.Boolean, pl.Binary):
+        return True
+    if kind not in ("first", "last"):
+        return False
+    if isinstance(dtype, pl.List):
+        return _takes(kind, dtype.inner)
+    return isinstance(dtype, pl.Struct) and all(_takes(kind, field.dtype) for field in dtype.fields)
+
+
+def result_schema(columns: Mapping[str, Aggregate], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    """Return the columns that aggregates make of checked ones."""
+    return {
+        name: _made(one.kind, pl.Int64() if one.column is None else schema[one.column]) for name, one in columns.items()
+    }
+
+
+def _made(kind: str, dtype: pl.DataType) -> pl.DataType:
+    if kind == "mean" or (kind in ("sum", "min", "max") and dtype.is_float()):
+        return pl.Float64()
+    return pl.Int64() if kind in ("sum", "count") else dtype
