@@ -15,6 +15,7 @@ from streamkit.serde.ranges import INT_MAX, INT_MIN
 
 __all__ = ["UnfitError", "column_of", "strict_decoder"]
 
+_UNFIT: Final = (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError)
 _INT64: Final = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
 _STRICT: Final[dict[Any, Any]] = {int: _INT64, int | None: _INT64 | None} | {
     kind: kind for scalar in (float, str, bool, bytes) for kind in (scalar, scalar | None)
@@ -71,15 +72,24 @@ def column_of(name: str, values: Sequence[Any], dtype: pl.DataType, *, nullable:
     Raises:
         UnfitError: A value is not of the column's type.
     """
-    if not trusted:
-        _check_types(values, dtype, nullable=nullable)
+    try:
+        if not trusted:
+            _check_types(values, dtype, nullable=nullable)
+        return _made(name, values, dtype, trusted=trusted)
+    except UnfitError as error:
+        # One check runs after the other over all rows: an earlier row may fail in a later one.
+        column_of(name, values[: error.index], dtype, nullable=nullable, trusted=trusted)
+        raise
+
+
+def _made(name: str, values: Sequence[Any], dtype: pl.DataType, *, trusted: bool) -> pl.Series:
     if dtype.is_nested():
-        values = [taken_apart(value) for value in values]
+        values = _all_taken_apart(values)
         if not trusted:
             _check_nested(values, dtype)
     try:
         return pl.Series(name, values, dtype=dtype)
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as cause:
+    except _UNFIT as cause:
         raise UnfitError(*_first_unfit(values, dtype)) from cause
 
 
@@ -101,6 +111,15 @@ def _types_of(dtype: pl.DataType) -> frozenset[type] | None:
     if dtype.is_float():
         return frozenset({float, int})
     return {pl.String: frozenset({str}), pl.Boolean: frozenset({bool}), pl.Binary: frozenset({bytes})}.get(type(dtype))
+
+
+def _all_taken_apart(values: Sequence[Any]) -> list[Any]:
+    made: list[Any] = []
+    try:
+        made.extend(map(taken_apart, values))
+    except RecursionError as cause:
+        raise UnfitError(len(made), "it is nested too deeply") from cause
+    return made
 
 
 def _check_nested(values: Sequence[Any], dtype: pl.DataType) -> None:
@@ -128,12 +147,16 @@ def _misfit(value: Any, dtype: pl.DataType) -> str | None:
 
 
 def _first_unfit(values: Sequence[Any], dtype: pl.DataType) -> tuple[int, str]:
-    for index, value in enumerate(values):
-        try:
-            pl.Series([value], dtype=dtype)
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-            return index, f"{value!r:.100} does not fit a column of {_called(dtype)}"
-    raise AssertionError("a column fails although each of its values fits")
+    index = next(index for index, value in enumerate(values) if not _fits(value, dtype))
+    return index, f"{values[index]!r:.100} does not fit a column of {_called(dtype)}"
+
+
+def _fits(value: Any, dtype: pl.DataType) -> bool:
+    try:
+        pl.Series([value], dtype=dtype)
+    except _UNFIT:
+        return False
+    return True
 
 
 def _called(dtype: pl.DataType) -> str:

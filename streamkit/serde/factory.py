@@ -1,7 +1,7 @@
 """Which type gets which serde."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, Final, Protocol, TypedDict, runtime_checkable
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from streamkit.errors import DefinitionError
 from streamkit.serde.json_values import JsonSerde, UntypedSerde
+from streamkit.serde.nested import parts_of
 from streamkit.serde.plain import AnyKeySerde, BytesSerde, DecimalSerde, TextSerde
 from streamkit.serde.rows import RowsSerde
 from streamkit.serde.schema import schema_of
@@ -81,6 +82,9 @@ def _value_serde(type_: Any) -> Serde:
     return JsonSerde(type_, "value") if schema is None else RowsSerde(type_, schema)
 
 
+_TEXT_KEYS: Final = (msgspec.inspect.StrType, msgspec.inspect.AnyType)
+
+
 @functools.lru_cache(maxsize=256)
 def _key_serde(type_: Any) -> Serde:
     if type_ is None:
@@ -91,6 +95,17 @@ def _key_serde(type_: Any) -> Serde:
     if raw is not None:
         return raw
     _refuse_unknown(type_, "key")
+    for part in parts_of(msgspec.inspect.type_info(type_)):
+        if isinstance(part, msgspec.inspect.StructType) and part.cls.__struct_config__.omit_defaults:
+            raise DefinitionError(
+                f"key={type_name(type_)} leaves out defaults, so that one key has two spellings",
+                hint="use structs without omit_defaults in a key",
+            )
+        if isinstance(part, msgspec.inspect.DictType) and not isinstance(part.key_type, _TEXT_KEYS):
+            raise DefinitionError(
+                f"key={type_name(type_)} holds a dict whose keys are no str, which has no order",
+                hint="use dicts with str keys in a key",
+            )
     return JsonSerde(type_, "key")
 
 
@@ -105,8 +120,9 @@ def _raw_serde(type_: Any, what: str) -> Serde | None:
 def _refuse_unknown(type_: Any, what: str) -> None:
     try:
         msgspec.json.Decoder(type_)
-        unknown = isinstance(msgspec.inspect.type_info(type_), msgspec.inspect.CustomType)
-        reason = "it is no builtin, struct, dataclass or typed dict" if unknown else ""
+        parts = parts_of(msgspec.inspect.type_info(type_))
+        strange = [type_name(part.cls) for part in parts if isinstance(part, msgspec.inspect.CustomType)]
+        reason = f"{strange[0]} is no builtin, struct, dataclass or typed dict" if strange else ""
     except (TypeError, NameError) as cause:
         reason = str(cause)
     if reason:
@@ -166,10 +182,14 @@ class _WrappedSerde(Serde):
         super().__init__(what, type(user).__name__, dtype=None, nullable=True)
         self._user = user
 
-    def objects_from_encoded(self, encoded: Sequence[bytes | None]) -> list[Any]:
+    def _decode_present(self, encoded: Sequence[bytes]) -> list[Any]:
         return convert_each(self._user.decode, encoded, self._undecodable(encoded))
 
-    def encoded_from_objects(self, objects: Sequence[Any]) -> list[bytes | None]:
+    @staticmethod
+    def _among_nulls(rows: Sequence[Any], convert: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+        return convert(rows)
+
+    def _encode_present(self, objects: Sequence[Any]) -> list[bytes | None]:
         encoded = convert_each(self._user.encode, objects, self._unencodable(objects))
         if not set(map(type, encoded)) <= {bytes, type(None)}:
             index = next(index for index, data in enumerate(encoded) if data is not None and type(data) is not bytes)

@@ -19,11 +19,11 @@ from streamkit.serde.serde import Serde, convert_each, type_name
 __all__ = ["JsonSerde", "UntypedSerde"]
 
 _SCALARS: Final[dict[Any, frozenset[type]]] = {
-    int: frozenset({int}),
-    float: frozenset({float, int}),
-    bool: frozenset({bool}),
+    scalar: frozenset(types)
+    for kind, types in ((int, {int}), (float, {float, int}), (bool, {bool}))
+    for scalar in (kind, kind | None)
 }
-"""The types an object of a declared scalar may have: a bool is no number, an int is a float."""
+"""The types an object of a declared scalar may have, None aside: a bool is no number, an int is a float."""
 
 
 class JsonSerde(Serde):
@@ -42,6 +42,7 @@ class JsonSerde(Serde):
         self._encode = msgspec.json.Encoder(order="deterministic" if what == "key" else None).encode
         self._check: RangeCheck | None = range_check(type_)
         self._allowed = _SCALARS.get(type_)
+        self._encode_row = self._encode if what == "value" else self._encode_key
         self._make = maker_of(inspect.type_info(type_)) if self.dtype is not None else None
 
     def objects_from_frame(self, frame: pl.DataFrame) -> list[Any]:
@@ -51,7 +52,11 @@ class JsonSerde(Serde):
 
     def frame_from_objects(self, objects: Sequence[Any]) -> pl.DataFrame:
         """Lay objects out as one column."""
-        self.encoded_from_objects(objects)
+        try:
+            self.encoded_from_objects(objects)
+        except RowError as error:
+            self.frame_from_objects(objects[: error.index])  # a row before it that fits no column comes first
+            raise
         if self.dtype is None:
             values = [taken_apart(value) for value in objects]
             return pl.DataFrame([pl.Series(self.what, values, strict=False)])
@@ -77,8 +82,8 @@ class JsonSerde(Serde):
     def _check_range(self, rows: Sequence[Any], encoded: Sequence[bytes]) -> None:
         found = None if self._check is None else self._check(rows)
         if found is not None:
-            index, place = found
-            raise self._undecodable(encoded)(index, OverflowError(f"the integer leaves 64 bits - at `{place}`"))
+            index, reason = found
+            raise self._undecodable(encoded)(index, ValueError(reason))
 
     def _encode_present(self, objects: Sequence[Any]) -> list[bytes | None]:
         if self._allowed is not None and not set(map(type, objects)) <= self._allowed:
@@ -89,11 +94,15 @@ class JsonSerde(Serde):
 
     def _encode_checked(self, objects: Sequence[Any]) -> list[bytes | None]:
         found = None if self._check is None else self._check(objects)
-        encoded = convert_each(self._encode, objects[: found[0]] if found else objects, self._unencodable(objects))
+        encoded = convert_each(self._encode_row, objects[: found[0]] if found else objects, self._unencodable(objects))
         if found is not None:
-            index, place = found
-            raise self._unfit(index, objects[index], f"the integer leaves 64 bits - at `{place}`")
+            index, reason = found
+            raise self._unfit(index, objects[index], reason)
         return encoded
+
+    def _encode_key(self, key: Any) -> bytes:
+        """Encode a key as the type reads it: equal keys have equal bytes; NaN and fields of other types fail."""
+        return self._encode(self._decode(self._encode(key)))
 
 
 class UntypedSerde(Serde):

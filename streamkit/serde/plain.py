@@ -1,5 +1,6 @@
 """Values that are not JSON: raw bytes, UTF-8 text, and keys that are integers in decimal."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,28 +70,24 @@ class DecimalSerde(Serde):
     def encoded_from_frame(self, frame: pl.DataFrame) -> list[bytes | None]:
         """Encode the only column, without a Python integer in between."""
         column = frame.to_series(0)
-        if column.null_count() or not column.dtype.is_integer():
+        if column.null_count() or column.dtype != pl.Int64:
             return super().encoded_from_frame(frame)
         return column.cast(pl.String).cast(pl.Binary).to_list()
 
     def _decode_present(self, encoded: Sequence[bytes]) -> list[Any]:
         keys: list[Any] = []
-        try:
+        # The rows before a bad one are judged below: a key in another spelling comes first.
+        with contextlib.suppress(ValueError, msgspec.MsgspecError):
             keys.extend(map(_int_from_json, encoded))
-        except (ValueError, msgspec.MsgspecError):
-            # The rows before this one are judged below: a key in another spelling comes first.
-            pass
         spelled: list[bytes] = list(map(_int_to_json, keys))
-        if (
-            len(keys) < len(encoded)
-            or spelled != encoded
-            or max(keys, default=0) > INT_MAX
-            or min(keys, default=0) < INT_MIN
-        ):
-            for index, data in enumerate(encoded):
-                if index == len(keys) or spelled[index] != data or not INT_MIN <= keys[index] <= INT_MAX:
-                    raise RowError(index, f"the {self.what} is no integer of 64 bits in plain decimal", data)
-        return keys
+        if spelled == encoded and max(keys, default=0) <= INT_MAX and min(keys, default=0) >= INT_MIN:
+            return keys
+        index = next(
+            index
+            for index, data in enumerate(encoded)
+            if index == len(keys) or spelled[index] != data or not INT_MIN <= keys[index] <= INT_MAX
+        )
+        raise RowError(index, f"the {self.what} is no integer of 64 bits in plain decimal", encoded[index])
 
     def _encode_present(self, objects: Sequence[Any]) -> list[bytes | None]:
         if (

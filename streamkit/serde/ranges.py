@@ -1,7 +1,8 @@
 """Integers of 64 bits: what a column, Kafka's clients and every JSON reader agree on.
 
 msgspec decodes an integer of any length into an `int`. A frame holds 64 bits, so a longer one is a bad record, in
-both spellings alike. The check costs nothing for types without integers, one pass a field for flat rows.
+both spellings alike; so is what is nested too deeply to be looked through. The check costs nothing for types without
+integers, one pass a field for flat rows.
 """
 
 from array import array
@@ -20,7 +21,10 @@ INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**63 - 1
 
 RangeCheck: TypeAlias = Callable[[Sequence[Any]], tuple[int, str] | None]
-"""Returns the index of the first row that holds an integer beyond 64 bits and where in it, None if there is none."""
+"""Returns the index of the first row that holds an integer beyond 64 bits and what is wrong, None if there is none."""
+
+_DEPTH_MAX: Final = 256
+"""Far above what a record needs, and far below where Python gives up, which depends on who is calling."""
 
 _INTLESS: Final = (
     inspect.FloatType,
@@ -69,18 +73,20 @@ def _columns_check(getters: Sequence[Callable[[Any], int]]) -> RangeCheck:
 
 def _check_each(rows: Sequence[Any]) -> tuple[int, str] | None:
     for index, row in enumerate(rows):
-        place = _find(row, "$")
-        if place is not None:
-            return index, place
+        reason = _find(row, "$", 0)
+        if reason is not None:
+            return index, reason
     return None
 
 
-def _find(value: Any, place: str) -> str | None:
-    """Return where in a value the first integer beyond 64 bits is."""
+def _find(value: Any, place: str, depth: int) -> str | None:
+    """Return what is wrong with the first integer beyond 64 bits in a value, and where it is."""
     if isinstance(value, int):
-        return None if INT_MIN <= value <= INT_MAX else place
+        return None if INT_MIN <= value <= INT_MAX else f"the integer leaves 64 bits - at `{place}`"
     if value is None or isinstance(value, str | bytes | float):
         return None
+    if depth == _DEPTH_MAX:
+        return f"it is nested more than {_DEPTH_MAX} levels deep"
     if isinstance(value, Mapping):
         members = [(f"{place}.{key}", member) for key, member in value.items()]
         members += [(f"{place} (a key)", key) for key in value]
@@ -88,4 +94,4 @@ def _find(value: Any, place: str) -> str | None:
         members = [(f"{place}[{index}]", member) for index, member in enumerate(value)]
     else:
         members = [(f"{place}.{name}", getattr(value, name, None)) for name in field_names(value)]
-    return next((found for where, member in members if (found := _find(member, where)) is not None), None)
+    return next((found for where, member in members if (found := _find(member, where, depth + 1)) is not None), None)

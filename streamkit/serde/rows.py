@@ -13,6 +13,7 @@ from streamkit.serde.columns import UnfitError, column_of, strict_decoder
 from streamkit.serde.json_frames import json_from_frame
 from streamkit.serde.json_values import JsonSerde, dicts_from_frame
 from streamkit.serde.nested import maker_of
+from streamkit.serde.ranges import INT_MAX
 from streamkit.serde.schema import fields_of
 from streamkit.serde.serde import convert_each
 
@@ -72,11 +73,11 @@ class RowsSerde(JsonSerde):
     def objects_from_frame(self, frame: pl.DataFrame) -> list[Any]:
         """Make each row of a frame an object of the type; a field without a column takes its default."""
         self._check_frame(frame)
-        if self._dicts and self._make is None:
-            return dicts_from_frame(frame)
         if self._positional and self._schema.keys() <= set(frame.columns):
             return list(map(self.type, *(frame.get_column(name).to_list() for name in self._schema)))
         rows = dicts_from_frame(frame.select([name for name in self._schema if name in frame.columns]))
+        if self._dicts and not self._makers:
+            return rows
         return convert_each(self._row_of, rows, self._unencodable(rows))
 
     def encoded_from_frame(self, frame: pl.DataFrame) -> list[bytes | None]:
@@ -125,14 +126,18 @@ class RowsSerde(JsonSerde):
         return pl.DataFrame(columns)
 
     def _check_frame(self, frame: pl.DataFrame) -> None:
-        """Refuse the first row that has a null where the type has none."""
+        """Refuse the first row that has a null where the type has none, or an integer beyond 64 bits."""
         found: list[tuple[int, str]] = []
-        for name, field in self._fields.items():
-            if not field.nullable and name in frame.columns and frame.get_column(name).null_count():
-                found.append((int(frame.get_column(name).is_null().arg_max() or 0), name))
+        for column in frame.get_columns():
+            field = self._fields.get(column.name)
+            if field is not None and not field.nullable and column.null_count():
+                found.append((int(column.is_null().arg_max() or 0), f"the column is null - at `$.{column.name}`"))
+            if column.dtype == pl.UInt64 and (column > INT_MAX).any():
+                place = f"the integer leaves 64 bits - at `$.{column.name}`"
+                found.append((int((column > INT_MAX).arg_max() or 0), place))
         if found:
-            index, name = min(found)
-            raise self._unfit(index, frame.row(index, named=True), f"the column is null - at `$.{name}`")
+            index, reason = min(found)
+            raise self._unfit(index, frame.row(index, named=True), reason)
 
 
 def _takes_positions(type_: Any) -> bool:

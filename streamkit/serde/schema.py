@@ -13,6 +13,8 @@ from typing import Any, Final
 import polars as pl
 from msgspec import inspect
 
+from streamkit.serde.nested import RowInfo, fields_in_order
+
 __all__ = ["RowField", "admits_none", "dtype_of", "fields_of", "schema_of"]
 
 _SCALARS: Final[dict[type, pl.DataType]] = {
@@ -23,7 +25,6 @@ _SCALARS: Final[dict[type, pl.DataType]] = {
     inspect.BytesType: pl.Binary(),
 }
 _LISTS: Final = (inspect.ListType, inspect.VarTupleType)
-_ROWS: Final = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def schema_of(type_: Any) -> dict[str, pl.DataType] | None:
 def fields_of(type_: Any) -> tuple[RowField, ...] | None:
     """Return the fields of a struct, dataclass or typed dict, None for any other type."""
     info = _info_of(type_)
-    if not isinstance(info, _ROWS) or (isinstance(info, inspect.StructType) and info.array_like):
+    if not isinstance(info, RowInfo) or (isinstance(info, inspect.StructType) and info.array_like):
         return None
     optional_keys = isinstance(info, inspect.TypedDictType)
     return tuple(
@@ -63,7 +64,7 @@ def fields_of(type_: Any) -> tuple[RowField, ...] | None:
             required=field.required,
             info=field.type,
         )
-        for field in info.fields
+        for field in fields_in_order(info)
     )
 
 
@@ -105,10 +106,12 @@ def _dtype_of(info: inspect.Type, outer: tuple[type, ...]) -> pl.DataType | None
     if isinstance(info, _LISTS):
         item = _dtype_of(info.item_type, outer)
         return None if item is None else pl.List(item)
-    if isinstance(info, _ROWS):
+    if isinstance(info, RowInfo):
         if info.cls in outer or (isinstance(info, inspect.StructType) and info.array_like):
             return None
         inner = (*outer, info.cls)
-        known = {field.name: dtype for field in info.fields if (dtype := _dtype_of(field.type, inner)) is not None}
+        known = {
+            field.name: dtype for field in fields_in_order(info) if (dtype := _dtype_of(field.type, inner)) is not None
+        }
         return pl.Struct(known) if known and len(known) == len(info.fields) else None
     return _SCALARS.get(type(info))

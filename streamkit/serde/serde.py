@@ -7,6 +7,7 @@ Each conversion of a column raises `RowError` for the first bad row, whatever th
 Not here: the types themselves (`plain`, `json`, `rows`), which type gets which serde (`factory`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def convert_each(
     return made
 
 
-class Serde:
+class Serde(ABC):
     """Values of one type as bytes; satisfies `records.Decoder`.
 
     Args:
@@ -118,13 +119,13 @@ class Serde:
         """Encode each row of a frame."""
         return self.encoded_from_objects(self.objects_from_frame(frame))
 
+    @abstractmethod
     def _decode_present(self, encoded: Sequence[bytes]) -> list[Any]:
         """Decode rows none of which is null."""
-        raise AssertionError(f"{type(self).__name__} cannot decode")
 
+    @abstractmethod
     def _encode_present(self, objects: Sequence[Any]) -> list[bytes | None]:
         """Encode objects none of which is None."""
-        raise AssertionError(f"{type(self).__name__} cannot encode")
 
     def _null(self, index: int) -> RowError:
         return RowError(index, f"the {self.what} is null, and {self.name} is declared")
