@@ -36,7 +36,7 @@ def rounded(total: int, divisor: int = 1) -> float:
         # Python's true division of integers rounds once and correctly, subnormal results included.
         return total / (divisor << _SCALE_BITS)
     except OverflowError:
-        return math.copysign(math.inf, total)
+        return math.inf if total > 0 else -math.inf
 
 
 def packed(total: int) -> bytes:
