@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+from streamkit.dsl.names import check_function
 from streamkit.errors import DefinitionError
+from streamkit.serde import value_serde
 from streamkit.topology import returned_type
 
 __all__ = ["accumulator_type"]
@@ -20,8 +22,9 @@ def accumulator_type(initial: Callable[[], Any], node: str) -> Any:
     """Return the type of what `initial` makes: a class, a parametrised alias, or the annotation of a function.
 
     Raises:
-        DefinitionError: The type is none that can be stored, or a function is not annotated.
+        DefinitionError: The type is none that can be stored, a function is not annotated, or it fails.
     """
+    check_function(initial, f"initial= of {node!r}")
     if isinstance(initial, types.GenericAlias) or typing.get_origin(initial) is not None:
         found: Any = initial
     else:
@@ -42,4 +45,11 @@ def accumulator_type(initial: Callable[[], Any], node: str) -> Any:
             f"the accumulator of {node!r} is {getattr(plain, '__name__', plain)}, which cannot be stored",
             hint="use a builtin, a dataclass or a msgspec.Struct",
         )
+    value_serde(found)
+    try:
+        initial()
+    except Exception as cause:
+        raise DefinitionError(
+            f"initial= of {node!r} raised {type(cause).__name__}: {cause}", hint="it is called without arguments"
+        ) from cause
     return found

@@ -74,7 +74,7 @@ class Builder:
             )
 
     def fresh_name(self, kind: str) -> str:
-        """Return a name for a node that owns nothing durable: `map_1`, `map_2`, …"""
+        """Return a name for a node that owns nothing durable: `map_1`, `map_2` and so on."""
         while True:
             self._numbers[kind] = self._numbers.get(kind, 0) + 1
             name = f"{kind}_{self._numbers[kind]}"

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, overload
 
 from streamkit.dsl.builder import Builder, check_topic
+from streamkit.dsl.names import check_function
 from streamkit.dsl.stream import Stream
 from streamkit.errors import DefinitionError
 from streamkit.graph import EventTime, Source
@@ -44,7 +45,9 @@ class Job(Builder):
         key_serde(key)
         value_serde(value)
         event_time = timestamp if isinstance(timestamp, EventTime) else EventTime(timestamp)
-        if isinstance(event_time.field, str):
+        if callable(event_time.field):
+            check_function(event_time.field, f"timestamp= of {topic!r}")
+        elif event_time.field is not None:
             _check_field(value, event_time.field, topic)
         self.check_source(topic)
         self.add(Source(name=topic, topic=topic, key_type=key, value_type=value, event_time=event_time))

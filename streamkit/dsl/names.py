@@ -1,12 +1,14 @@
 """How a node gets its name: from `name=`, else from the function; durable nodes must have one."""
 
+import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
+
+import polars as pl
 
 from streamkit.errors import DefinitionError, UnnamedStateError
 
-__all__ = ["doc_of", "durable_name", "function_name", "refuse_async"]
+__all__ = ["check_function", "doc_of", "durable_name", "function_name"]
 
 
 def function_name(fn: Any) -> str | None:
@@ -36,14 +38,17 @@ def doc_of(fn: Any) -> str:
     return (inspect.getdoc(fn) or "") if inspect.isfunction(fn) else ""
 
 
-def refuse_async(fn: Callable[..., Any], what: str) -> None:
-    """Refuse a coroutine function.
+def check_function(fn: Any, what: str) -> None:
+    """Check that an operator got a plain function.
 
     Raises:
-        DefinitionError: It is one.
+        DefinitionError: It is not callable, or a coroutine function.
     """
-    if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+    if not callable(fn) or isinstance(fn, pl.Expr):
+        raise DefinitionError(f"{what} takes a function, not {fn!r}")
+    called = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
+    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (fn, called)):
         raise DefinitionError(
-            f"{what} got the async function {fn.__name__!r}",
+            f"{what} got the async function {getattr(fn, '__name__', fn)!r}",
             hint="async functions are not supported yet: pass a plain function",
         )

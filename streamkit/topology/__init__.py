@@ -2,7 +2,7 @@
 
 from streamkit.topology.aggregates import check_aggregates
 from streamkit.topology.compile import compile_graph
-from streamkit.topology.describe import describe
+from streamkit.topology.describing import describe
 from streamkit.topology.description import Description, NodeDescription
 from streamkit.topology.model import NodePlan, Repartition, Spelling, StoreSpec, SubTopology, Topology
 from streamkit.topology.names import changelog_topic, repartition_topic

@@ -1,6 +1,6 @@
 """What there is to say about a topology, as a frozen value, as JSON and as a page of plain text.
 
-Not here: finding it out (`describe`), colours (`cli`).
+Not here: finding it out (`describing`), colours (`cli`).
 """
 
 import textwrap

@@ -136,7 +136,6 @@ def test_selected_columns_are_known() -> None:
     [
         (lambda: trades().select("nope"), "does not fit its rows"),
         (lambda: trades().select("size", pl.col("price").alias("size")), "does not fit its rows"),
-        (lambda: trades().with_columns(pl.col("size").str.to_lowercase()), "does not fit its rows"),
         (lambda: trades().filter(pl.col("nope") > 3), "does not fit its rows"),
         (lambda: trades().filter(pl.col("size")), "not one column of booleans"),
         (lambda: trades().filter(pl.col("size", "at") > 3), "not one column of booleans"),
