@@ -9,6 +9,7 @@ Not here: appending (`partition_log`).
 
 import contextlib
 import re
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -157,12 +158,9 @@ def _has_largest(index: SparseIndex, segment: Segment, entry: OffsetEntry) -> bo
     start = index.batch_before(index.largest.offset)
     if start is not None and not segment.agrees(start.position, last_offset=start.offset):
         return False
-    for position, header in segment.headers(0 if start is None else start.position):
-        if position >= entry.position:
-            break
-        if not header.control and header.max_timestamp_ms > index.largest.timestamp_ms:
-            return False
-    return True
+    walked = segment.headers(0 if start is None else start.position)
+    before = takewhile(lambda found: found[0] < entry.position, walked)
+    return all(header.control or header.max_timestamp_ms <= index.largest.timestamp_ms for _, header in before)
 
 
 def _whole_batches(segment: Segment, position: int) -> tuple[list[tuple[int, BatchHeader]], CorruptBatchError | None]:

@@ -1,15 +1,17 @@
 """Records to record batches and back."""
 
 import gzip
+import runpy
 import struct
 import zlib
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from aiokafka.record import default_records
 from log_files import batch, compressed, resealed
 
-from streamkit.errors import CorruptBatchError, RecordTooLargeError
+from streamkit.errors import ConfigError, CorruptBatchError, RecordTooLargeError
 from streamkit.log import (
     NO_PRODUCER,
     ControlKind,
@@ -256,3 +258,9 @@ def test_a_numpy_column_of_timestamps_is_taken_as_it_is() -> None:
     given = EncodedRecords.to_append(timestamps_ms=stamps, keys=[b"k"] * 3, values=[b"v"] * 3)
     assert decode(encode(given)).timestamps_ms.tolist() == [5, 4, -1]
     assert stamps.tolist() == [5, 4, -1]
+
+
+def test_without_aiokafkas_c_extension_the_codec_refuses_to_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default_records, "DefaultRecordBatchBuilder", default_records._DefaultRecordBatchBuilderPy)
+    with pytest.raises(ConfigError, match="without its C extension"):
+        runpy.run_path(codec.__file__)

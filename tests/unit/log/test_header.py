@@ -1,11 +1,14 @@
 """The header of a record batch: what it says, what it cannot say, and what may change in it."""
 
+import runpy
 import struct
 
+import google_crc32c
 import pytest
 from log_files import batch, resealed
 
-from streamkit.errors import CorruptBatchError
+from streamkit.errors import ConfigError, CorruptBatchError
+from streamkit.log import header
 from streamkit.log.codec import ProducerStamp
 from streamkit.log.header import HEADER_BYTES, BatchHeader, add_attributes, check, parse_header, place, set_timestamps
 
@@ -66,7 +69,7 @@ def test_the_lowest_three_attributes_are_the_compression(attribute: int, compres
 
 def test_transactional_and_control_are_attributes_of_their_own() -> None:
     flags = [parse_header(changed(21, ">h", bits)) for bits in (0, 0x10, 0x20, 0x30)]
-    assert [(header.transactional, header.control) for header in flags] == [
+    assert [(parsed.transactional, parsed.control) for parsed in flags] == [
         (False, False),
         (True, False),
         (False, True),
@@ -105,8 +108,8 @@ def test_a_batch_gets_its_place_without_touching_its_crc() -> None:
     before = bytes(placed)
     place(placed, 2**40, 6)
     check(placed)
-    header = parse_header(placed)
-    assert (header.base_offset, header.last_offset, header.leader_epoch) == (2**40, 2**40 + 1, 6)
+    parsed = parse_header(placed)
+    assert (parsed.base_offset, parsed.last_offset, parsed.leader_epoch) == (2**40, 2**40 + 1, 6)
     assert placed[16:] == before[16:]
     assert placed[8:12] == before[8:12]
 
@@ -133,11 +136,17 @@ def test_attributes_and_timestamps_are_set_under_a_new_crc() -> None:
     add_attributes(data, 0x20)
     set_timestamps(data, -7, 2**62)
     check(data)
-    header = parse_header(data)
-    assert (header.control, header.first_timestamp_ms, header.max_timestamp_ms) == (True, -7, 2**62)
+    parsed = parse_header(data)
+    assert (parsed.control, parsed.first_timestamp_ms, parsed.max_timestamp_ms) == (True, -7, 2**62)
     assert bytes(data) == resealed(data)
 
 
 def test_an_empty_batch_is_a_batch() -> None:
     assert len(EMPTY) == HEADER_BYTES
     check(resealed(EMPTY))
+
+
+def test_without_the_c_library_for_crcs_the_header_refuses_to_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(google_crc32c, "implementation", "python")
+    with pytest.raises(ConfigError, match="without its C library"):
+        runpy.run_path(header.__file__)

@@ -185,6 +185,14 @@ def test_deleting_removes_the_segments_that_lie_wholly_below(fs: MemoryFileSyste
     assert (again.start_offset, again.end_offset) == (6, 20)
 
 
+def test_a_time_that_only_deleted_records_of_a_batch_reach_is_not_found_there(fs: MemoryFileSystem) -> None:
+    log = opened_small(fs)
+    log.append([batch(b"x", b"y", timestamps_ms=[50, 1])])
+    append(log, "a")
+    log.delete_before(1)
+    assert [log.offset_for_time(timestamp_ms) for timestamp_ms in (0, 1, 2, 3, 50)] == [1, 1, 3, None, None]
+
+
 def test_deleting_everything_keeps_the_segment_that_is_appended_to(fs: MemoryFileSystem) -> None:
     log = opened_small(fs)
     append(log, *"abcdefghij")
