@@ -15,7 +15,8 @@ def compile_graph(graph: LogicalGraph) -> Topology:
     """Return the topology of a graph.
 
     Raises:
-        TopologyError: A node that depends on order has several inputs, or a node leads nowhere.
+        TopologyError: A node that depends on order has several inputs, a node leads nowhere, streams of different keys
+            are grouped together, or the job uses one of its internal topics by hand.
     """
     return _Compiler(graph).compile()
 
@@ -24,9 +25,11 @@ class _Compiler:
     def __init__(self, graph: LogicalGraph) -> None:
         self._graph = graph
         self._nodes = {node.name: node for node in graph.nodes}
+        self._stores = [node for node in graph.nodes if isinstance(node, Aggregation)]
         self._plans = plan_nodes(graph)
         self._shuffles: dict[str, str] = {}
         self._roots: dict[str, str] = {}
+        self._keys: dict[str, frozenset[str | None]] = {}
 
     def compile(self) -> Topology:
         self._check_reached()
@@ -35,12 +38,15 @@ class _Compiler:
         groups = self._groups()
         repartitions = self._repartitions(groups)
         self._check_store_indexes()
+        self._check_internal_topics()
         subs = tuple(self._sub(index, names, repartitions) for index, names in enumerate(groups))
         return Topology(
             job=self._graph.job, graph=self._graph, sub_topologies=subs, repartitions=repartitions, plans=self._plans
         )
 
     def _check_reached(self) -> None:
+        if not self._nodes:
+            raise TopologyError(f"the job {self._graph.job!r} has no nodes", hint="begin with job.stream(topic)")
         for node in self._graph.nodes:
             if not isinstance(node, Sink | Aggregation) and not self._graph.children(node.name):
                 raise TopologyError(
@@ -48,11 +54,20 @@ class _Compiler:
                     hint="send its rows on with .to(topic), or remove it",
                 )
 
+    def _check_internal_topics(self) -> None:
+        """Refuse to read or write by hand what the job keeps for itself."""
+        internal = {repartition_topic(self._graph.job, name) for name in self._shuffles.values()}
+        internal |= {changelog_topic(self._graph.job, node.name) for node in self._stores}
+        for node in self._graph.nodes:
+            if isinstance(node, Source | Sink) and node.topic in internal:
+                raise TopologyError(
+                    f"the node {node.name!r} uses {node.topic!r}, an internal topic of job {self._graph.job!r}",
+                    hint="use a topic of another name; a table is written to one with .to(topic)",
+                )
+
     def _check_store_indexes(self) -> None:
         names: dict[int, str] = {}
-        for node in self._graph.nodes:
-            if not isinstance(node, Aggregation):
-                continue
+        for node in self._stores:
             other = names.setdefault(store_index(node.name), node.name)
             if other != node.name:
                 raise TopologyError(
@@ -63,8 +78,9 @@ class _Compiler:
     def _place(self, node: Node) -> None:
         """Join a node with its inputs, unless a shuffle lies between."""
         self._roots[node.name] = node.name
+        self._keys[node.name] = self._keys_after(node)
         if isinstance(node, Aggregation):
-            shuffle = self._pending_key(node.inputs[0])
+            shuffle = self._shuffle_before(node)
             self._check_order(node, shuffle)
             if shuffle is not None:
                 for name, other in self._shuffles.items():
@@ -75,20 +91,23 @@ class _Compiler:
         for name in node.inputs:
             self._join(name, node.name)
 
-    def _pending_key(self, name: str) -> str | None:
-        """Return the `KeyBy` above a node that no shuffle has followed yet."""
-        node = self._nodes[name]
+    def _keys_after(self, node: Node) -> frozenset[str | None]:
+        """Return which `KeyBy` nodes changed the key of a node's rows since the last shuffle; None: it is in place."""
         if isinstance(node, KeyBy):
-            return node.name
+            return frozenset({node.name})
         if isinstance(node, Aggregation | Source):
-            return None
-        pending = {self._pending_key(upstream) for upstream in node.inputs}
-        if len(pending) > 1:
+            return frozenset({None})
+        return frozenset().union(*(self._keys[name] for name in node.inputs))
+
+    def _shuffle_before(self, node: Aggregation) -> str | None:
+        keys = self._keys[node.inputs[0]]
+        if len(keys) > 1:
             raise TopologyError(
-                f"{node.name!r} merges streams of different keys before an aggregation",
+                f"{node.name!r} groups rows of several streams, whose keys were not made by one node",
+                detail=f"they are {', '.join(sorted(key or 'of the source' for key in keys))}",
                 hint="merge first, then group_by() or key_by() the merged stream",
             )
-        return pending.pop()
+        return next(iter(keys))
 
     def _check_order(self, node: Aggregation, shuffle: str | None) -> None:
         ordered = (isinstance(node.how, Fold) and node.how.merge is None) or (
@@ -124,7 +143,7 @@ class _Compiler:
         self._roots[self._root(other)] = self._root(one)
 
     def _groups(self) -> list[tuple[str, ...]]:
-        """Return the nodes of each sub-topology, upstream ones first."""
+        """Return the nodes of each sub-topology, ordered by their first nodes: a later node renumbers none of them."""
         members: dict[str, list[str]] = {}
         for node in self._graph.nodes:
             members.setdefault(self._root(node.name), []).append(node.name)
