@@ -275,7 +275,7 @@ class ExtremePart:
 
 
 class FloatExtremePart(ExtremePart):
-    """Minimum or maximum of floats, as integers that sort as the floats do: -0.0 before 0.0, NaN where it never wins."""
+    """Minimum or maximum of floats, as integers that sort as floats do: -0.0 before 0.0, NaN where it never wins."""
 
     def __init__(self, name: str, column: str, dtype: pl.DataType, *, greatest: bool) -> None:
         """Compare `column` as `name`."""
@@ -318,8 +318,8 @@ class EdgePart:
 
     def partial(self, frame: pl.DataFrame) -> GroupPlan:
         """Choose among rows."""
-        columns = [*_ORDER, self._column]
-        return self._plan(frame.select(pl.col(old).alias(new) for old, new in zip(columns, self.partial_schema)))
+        columns = zip([*_ORDER, self._column], self.partial_schema, strict=True)
+        return self._plan(frame.select(pl.col(old).alias(new) for old, new in columns))
 
     def merge(self, frame: pl.DataFrame) -> GroupPlan:
         """Choose among the chosen."""
@@ -327,7 +327,7 @@ class EdgePart:
 
     def _plan(self, rows: pl.DataFrame) -> GroupPlan:
         """Rank the rows in order; a group's least or greatest rank then tells its row."""
-        ordered = rows.select(pl.arg_sort_by(self._order)).to_series().to_numpy()
+        ordered = rows.select(pl.arg_sort_by(self._order, maintain_order=True)).to_series().to_numpy()
         ranks = np.empty(rows.height, dtype=np.int64)
         ranks[ordered] = np.arange(rows.height)
         absent = rows.get_column(self._value).is_null().to_numpy()

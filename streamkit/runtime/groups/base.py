@@ -72,7 +72,10 @@ class Groups(Protocol):
         ...
 
     def results(self) -> Results:
-        """Return the finished value of each group."""
+        """Return the finished value of each group, sorted by window end and encoded key.
+
+        The groups are in that order from then on: no cut of the input shows in it.
+        """
         ...
 
     def blocks(self, shard_count: int) -> list[tuple[int, bytes]]:

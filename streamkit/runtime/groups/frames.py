@@ -1,6 +1,7 @@
 """Groups of the columnar spelling: frames of partial results, merged when they are many or when they leave."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +15,21 @@ from streamkit.runtime.blocks import decode_frame_block, encode_frame_block
 from streamkit.runtime.groups.base import UNWINDOWED_MS, Results
 from streamkit.runtime.operators.stateless import frame_of
 from streamkit.runtime.places import bad_row, rows_in_record
-from streamkit.serde import Serde
+from streamkit.serde import Serde, key_serde
 
 __all__ = ["FrameGroups"]
 
 _BY = ["window_end", "key"]
 _UNMERGED_ROWS_MAX = 400_000
+_GROUPED_AS_THEY_ARE: Final = (pl.Int64(), pl.String(), pl.Binary())
+_BYTES: Final = key_serde(bytes)
 
 
 class FrameGroups:
     """Partial frames with the columns `window_end`, `key` and the aggregates' partial columns.
+
+    Integers, text and bytes are grouped as they are, any other key by its bytes: two keys are one group if they are
+    encoded alike, as in the Python spelling (polars takes 0.0 and -0.0 for one).
 
     Args:
         node: The aggregation's name, for errors.
@@ -39,6 +45,7 @@ class FrameGroups:
         """Start empty."""
         self._node, self._aggregates, self._scalar = node, aggregates, scalar
         self._key_serde, self._value_serde = key_serde, value_serde
+        self._grouped_serde = key_serde if key_serde.dtype in _GROUPED_AS_THEY_ARE else _BYTES
         self._frames: list[pl.DataFrame] = []
 
     def _with(self, frames: list[pl.DataFrame]) -> "FrameGroups":
@@ -54,7 +61,7 @@ class FrameGroups:
         """Fold a batch into one partial frame."""
         frame = frame_of(batch, self._node)
         try:
-            keys = batch.keys.frame().get_column("key")
+            keys = self._keys_of(batch)
         except RowError as error:
             raise bad_row(batch, error, self._node) from error
         if keys.null_count():
@@ -70,6 +77,15 @@ class FrameGroups:
         if self._aggregates.needs_order:
             rows = rows.with_columns(_order_columns(batch))
         self._push(self._aggregates.partial(rows, _BY))
+
+    def _keys_of(self, batch: Batch) -> pl.Series:
+        if self._grouped_serde is self._key_serde:
+            keys = batch.keys.frame().get_column("key")
+            if keys.dtype == self._key_serde.dtype:
+                return keys
+            # An expression may make a smaller integer, or text where no type is declared: as stored, it is neither.
+            return self._key_serde.frame_from_encoded(batch.keys.encoded()).get_column("key")
+        return pl.Series("key", batch.keys.encoded(), dtype=pl.Binary)
 
     def _push(self, frame: pl.DataFrame) -> None:
         self._frames.append(frame)
@@ -90,7 +106,7 @@ class FrameGroups:
         """Take stored partial rows."""
         if not keys:
             return
-        key_frame = self._key_serde.frame_from_encoded(keys)
+        key_frame = self._grouped_serde.frame_from_encoded(keys)
         ends = pl.Series("window_end", ends_ms, dtype=pl.Int64)
         partial = self._aggregates.decode(list(encoded))
         self._push(pl.concat([pl.DataFrame([ends]), key_frame, partial], how="horizontal"))
@@ -119,7 +135,7 @@ class FrameGroups:
         """Return the encoded keys."""
         if not self._frames:
             return []
-        keys = self._key_serde.encoded_from_frame(self._merged().select("key"))
+        keys = self._grouped_serde.encoded_from_frame(self._merged().select("key"))
         return keys  # type: ignore[return-value]  # null keys are refused when rows are added
 
     def merge_stored(self, stored: Sequence[bytes | None]) -> None:
@@ -138,8 +154,10 @@ class FrameGroups:
         return self._aggregates.encode(self._merged().drop(_BY)) if self._frames else []
 
     def results(self) -> Results:
-        """Return the finished groups."""
-        frame = self._merged()
+        """Return the finished groups, by window and key."""
+        # By the bytes of the key, as in the Python spelling; text sorts as its UTF-8 does.
+        key = pl.col("key").cast(pl.String) if self._grouped_serde.dtype == pl.Int64 else pl.col("key")
+        self._frames = [frame] = [self._merged().sort("window_end", key)]
         try:
             final = self._aggregates.final(frame)
         except AggregateOverflow as cause:
@@ -153,10 +171,15 @@ class FrameGroups:
         else:
             values = Column(self._value_serde, frame=final.drop(_BY))
         return Results(
-            keys=Column(self._key_serde, frame=final.select("key")),
+            keys=self._key_column(final.select("key")),
             values=values,
             ends_ms=final.get_column("window_end").to_numpy(),
         )
+
+    def _key_column(self, keys: pl.DataFrame) -> Column:
+        if self._grouped_serde is self._key_serde:
+            return Column(self._key_serde, frame=keys)
+        return Column(self._key_serde, encoded=self._grouped_serde.encoded_from_frame(keys))
 
     def blocks(self, shard_count: int) -> list[tuple[int, bytes]]:
         """Return frame blocks by shard."""

@@ -70,7 +70,10 @@ class RowGroups:
     def _keyed(self, batch: Batch) -> tuple[dict[int, dict[Any, Any]], Sequence[Any]]:
         try:
             if self._fold.mergeable and self._key_type in _HASHED_AS_THEY_ARE:
-                return self._by_object, batch.keys.objects()
+                keys = batch.keys.objects()
+                # True and 1.0 would be the group of 1, if that came first.
+                if self._key_type is not int or set(map(type, keys)) <= {int}:
+                    return self._by_object, keys
             return self._by_key, batch.keys.encoded()
         except RowError as error:
             raise bad_row(batch, error, self._node) from error
@@ -137,7 +140,7 @@ class RowGroups:
     def take_until(self, end_ms: int) -> "RowGroups":
         """Move the closed windows to a new collection."""
         taken = self._empty()
-        for source, target in ((self._by_object, taken._by_object), (self._by_key, taken._by_key)):
+        for source, target in zip(self._held(), taken._held(), strict=True):  # noqa: SLF001  # one class
             for closed in [end for end in source if end <= end_ms]:
                 target[closed] = source.pop(closed)
         return taken
@@ -145,9 +148,13 @@ class RowGroups:
     def take_all(self) -> "RowGroups":
         """Move everything to a new collection."""
         taken = self._empty()
-        taken._by_object, self._by_object = self._by_object, {}
-        taken._by_key, self._by_key = self._by_key, {}
+        for source, target in zip(self._held(), taken._held(), strict=True):  # noqa: SLF001  # one class
+            target |= source
+            source.clear()
         return taken
+
+    def _held(self) -> tuple[dict[int, Any], dict[int, Any]]:
+        return self._by_object, self._by_key
 
     def ends_ms(self) -> npt.NDArray[np.int64]:
         """Return the window end of each group."""
@@ -181,7 +188,12 @@ class RowGroups:
         return [encoded for groups in self._by_key.values() for encoded in map(self._fold.encode, groups.values())]
 
     def results(self) -> Results:
-        """Return the finished groups."""
+        """Return the finished groups, by window and key."""
+        self._settle()
+        for end_ms in sorted(self._by_key):
+            groups = self._by_key.pop(end_ms)
+            self._by_key[end_ms] = self._fold.empty()
+            self._by_key[end_ms].update(sorted(groups.items()))
         keys: list[bytes | None] = list(self.keys())
         values = [self._final(key, value) for groups in self._by_key.values() for key, value in groups.items()]
         return Results(
