@@ -8,7 +8,7 @@ The four kinds lead to one another, so they live in one module. What they make i
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import polars as pl
 
@@ -50,7 +50,9 @@ A = TypeVar("A")
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 
-Row = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
+MergeFn: TypeAlias = Callable[[Any, Any], Any]
+"""Not of the accumulator's type: `operator.add`, which takes anything, would make mypy take that type for `Any` too."""
 
 
 class Stream(Handle, Generic[K_co, V_co]):
@@ -312,12 +314,12 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
         fn: Callable[[A, V_co], A],
         *,
         initial: Callable[[], A],
-        merge: Callable[[A, A], A] | None = None,
+        merge: MergeFn | None = None,
         name: str | None = None,
     ) -> "Table[K_co, A]": ...
     @overload
     def aggregate(
-        self, *, initial: Callable[[], A], merge: Callable[[A, A], A] | None = None, name: str | None = None
+        self, *, initial: Callable[[], A], merge: MergeFn | None = None, name: str | None = None
     ) -> "Callable[[Callable[[A, V_co], A]], Table[K_co, A]]": ...
     def aggregate(self, fn: Any = None, *, initial: Any, merge: Any = None, name: str | None = None) -> Any:
         """Fold the values of each group into an accumulator.

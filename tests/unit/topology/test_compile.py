@@ -228,7 +228,7 @@ def clash(job: Job) -> None:
         (lambda job: lines(job).group_by_key().window(DAY), "'window_1' of job 'job' leads nowhere"),
         (
             lambda job: (
-                (lines(job, "a").key_by(str.lower, name="lower").merge(lines(job, "b").key_by(upper)))
+                (lines(job, "a").key_by(str.lower, name="lower").merge(lines(job, "b").key_by(str.upper, name="upper")))
                 .group_by_key()
                 .count(name="counts")
             ),
