@@ -69,6 +69,12 @@ PREVIEW_BYTES = 200
 """How much of a bad record an error message shows."""
 
 
+def _preview(data: bytes) -> str:
+    """Return the first bytes of what was bad, as an error message shows them."""
+    more = " …" if len(data) > PREVIEW_BYTES else ""
+    return data[:PREVIEW_BYTES].decode("utf-8", "backslashreplace") + more
+
+
 class Answer(Enum):
     """What the runtime does with an error; the tree is cut along this line."""
 
@@ -174,8 +180,7 @@ class RecordError(StreamkitError):
         place = f"record {topic}-{partition} offset {offset}" if topic else ""
         parts = [place, f"node {node}" if node else ""]
         if data is not None:
-            more = " …" if len(data) > PREVIEW_BYTES else ""
-            parts.append(data[:PREVIEW_BYTES].decode("utf-8", "backslashreplace") + more)
+            parts.append(_preview(data))
         super().__init__(primary, detail=", ".join(part for part in parts if part), hint=hint)
 
 
@@ -256,10 +261,19 @@ class UnknownTopicError(LogError):
 
 
 class RecordTooLargeError(LogError):
-    """Raised when a record batch exceeds `max.message.bytes` (1,048,588 by default).
+    """Raised when one record exceeds `max.message.bytes` (1,048,588 by default); carries its index in what was sent.
 
     Make the record smaller, or raise the topic's limit.
     """
+
+    def __init__(self, index: int, *, size_bytes: int, limit_bytes: int, value: bytes, place: str = "") -> None:
+        """Keep which record it is; `place` is the partition it was for."""
+        self.index, self.size_bytes, self.limit_bytes, self.value = index, size_bytes, limit_bytes, value
+        super().__init__(
+            f"record {index} takes {size_bytes} bytes as a record batch, more than the limit of {limit_bytes}",
+            detail=f"{f'for {place}, ' if place else ''}its value begins {_preview(value)}",
+            hint="make the record smaller, or raise max.message.bytes of the topic",
+        )
 
 
 class LogLockedError(LogError):

@@ -13,7 +13,7 @@ from streamkit.broker.log_directory import LogDirectory
 from streamkit.broker.partition import SEQUENCE_MASK, Partition
 from streamkit.broker.protocols import Appended, CommittedOffset
 from streamkit.broker.sessions import Transaction
-from streamkit.errors import BrokerError, CommitFailedError, LogError
+from streamkit.errors import BrokerError, CommitFailedError, LogError, RecordTooLargeError
 from streamkit.log.codec import ProducerStamp, encode
 from streamkit.records import EncodedRecords, TopicPartition
 
@@ -164,7 +164,16 @@ class EmbeddedProducer:
             base_sequence=base_sequence,
             transactional=self._transactional,
         )
-        batches = encode(records, stamp=stamp, batch_bytes_max=partition.message_bytes_max)
+        try:
+            batches = encode(records, stamp=stamp, batch_bytes_max=partition.message_bytes_max)
+        except RecordTooLargeError as error:
+            raise RecordTooLargeError(
+                error.index,
+                size_bytes=error.size_bytes,
+                limit_bytes=error.limit_bytes,
+                value=error.value,
+                place=str(partition.tp),
+            ) from error
         session.append(partition, batches)
         self._sequences[partition] = (base_sequence + len(records)) & SEQUENCE_MASK
         self._unsynced_bytes += sum(map(len, batches))

@@ -46,7 +46,7 @@ def _module(name: str) -> ModuleType:
             return _load_file(file)
         return importlib.import_module(name)
     except DefinitionError as error:
-        error.detail = error.detail or _place(error, file)
+        error.detail = "\n  ".join(filter(None, (error.detail, _place(error, file))))
         raise
     except StreamkitError:
         raise

@@ -11,7 +11,7 @@ import orjson
 from streamkit.broker import Broker, Producer
 from streamkit.broker.partitioner import Placement
 from streamkit.cli.broker import broker_option, opened
-from streamkit.errors import SerializationError
+from streamkit.errors import RecordTooLargeError, SerializationError
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.seams import Clock, SystemClock, SystemRng
 
@@ -107,7 +107,16 @@ class _Writer:
                 keys=[keys[index] for index in indices],
                 values=[lines[index] for index in indices],
             )
-            producer.send(TopicPartition(self._topic, partition), records)
+            try:
+                producer.send(TopicPartition(self._topic, partition), records)
+            except RecordTooLargeError as error:
+                index = indices[error.index]
+                raise self._bad(
+                    index,
+                    lines[index],
+                    f"takes {error.size_bytes} bytes as a record batch, more than {self._topic}'s max.message.bytes "
+                    f"of {error.limit_bytes}",
+                ) from error
         self._count += len(lines)
 
     def _key(self, index: int, line: bytes) -> bytes:
@@ -129,7 +138,7 @@ class _Writer:
         return SerializationError(
             f"line {self._count + index + 1} {reason}",
             data=line,
-            hint="mend the line, or leave --key-field out; of a file nothing was appended",
+            hint="mend the line; of a file nothing was appended",
         )
 
 

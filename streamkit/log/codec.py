@@ -21,7 +21,7 @@ import numpy.typing as npt
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from streamkit.errors import PREVIEW_BYTES, ConfigError, CorruptBatchError, RecordTooLargeError
+from streamkit.errors import ConfigError, CorruptBatchError, RecordTooLargeError
 from streamkit.log.header import (
     ATTRIBUTES_POSITION,
     BATCH_BYTES_MAX,
@@ -123,7 +123,9 @@ def encode(
         builder = _builder(stamp, start, batch_bytes_max)
         builder.append(0, *(column[start] for column in columns))
         if builder.size() > batch_bytes_max:
-            raise _too_large(records, start, builder.size(), batch_bytes_max)
+            raise RecordTooLargeError(
+                start, size_bytes=builder.size(), limit_bytes=batch_bytes_max, value=records.values[start] or b""
+            )
         # This loop runs in C. It ends with the rows, or at the first that does not fit, which opens the next batch.
         relative = count(1)
         full = not all(map(builder.append, relative, *unplaced))
@@ -205,16 +207,6 @@ def _shift_off_the_sentinel(timestamps_ms: npt.NDArray[np.int64]) -> int:
         return 0
     present = set(timestamps_ms.tolist())
     return next(shift_ms for shift_ms in count(1) if NO_TIMESTAMP_MS - shift_ms not in present)
-
-
-def _too_large(records: EncodedRecords, index: int, size_bytes: int, batch_bytes_max: int) -> RecordTooLargeError:
-    value = records.values[index] or b""
-    more = " …" if len(value) > PREVIEW_BYTES else ""
-    return RecordTooLargeError(
-        f"record {index} takes {size_bytes} bytes as a record batch, more than the limit of {batch_bytes_max}",
-        detail=f"its value begins {value[:PREVIEW_BYTES].decode('utf-8', 'backslashreplace')}{more}",
-        hint="make the record smaller, or raise max.message.bytes of the topic",
-    )
 
 
 class _Columns:

@@ -1,0 +1,42 @@
+"""The command line as a user types it: a process of its own, in a directory of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "streamkit"]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a user who has set nothing of ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("STREAMKIT_")}
+
+
+def streamkit(*arguments: str, cwd: Path, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """Run a command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, env=environment(), input=given, capture_output=True, check=False, timeout=120
+    )
+
+
+def done(*arguments: str, cwd: Path, given: bytes = b"") -> str:
+    """Run a command that must succeed; return what it printed."""
+    ended = streamkit(*arguments, cwd=cwd, given=given)
+    assert ended.returncode == 0, ended.stderr.decode()
+    return ended.stdout.decode()
+
+
+def produce(topic: str, lines: Sequence[bytes], *arguments: str, cwd: Path) -> None:
+    """Append lines to a topic."""
+    done("produce", topic, *arguments, cwd=cwd, given=b"".join(line + b"\n" for line in lines))
+
+
+def consumed(topic: str, *arguments: str, cwd: Path) -> list[dict[str, object]]:
+    """Return the committed records of a topic."""
+    printed = done("consume", topic, "--until-end", "--json", *arguments, cwd=cwd)
+    return [orjson.loads(line) for line in printed.splitlines()]
