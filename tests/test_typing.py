@@ -1,9 +1,9 @@
 """The type checker sees every edge of a job: `tests/typing` under `mypy --strict`, without a plugin.
 
-A line that must not type-check says so: `# error: code`. All other lines must.
+A line that must not type-check bears a `type: ignore` of the error it must have; under `--strict` one that is not
+needed is an error itself, so each of them is an assertion about its own line. All other lines must type-check.
 """
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,32 +11,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOUND = re.compile(r"(?P<file>tests/typing/\S+\.py):(?P<line>\d+): error: .*\[(?P<code>[a-z-]+)\]")
-EXPECTED = re.compile(r"# error: (?P<code>[a-z-]+)$")
-
-
-def expected() -> set[tuple[str, int, str]]:
-    return {
-        (path.relative_to(ROOT).as_posix(), number, match["code"])
-        for path in sorted((ROOT / "tests/typing").glob("*.py"))
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-        if (match := EXPECTED.search(line)) is not None
-    }
 
 
 @pytest.mark.slow
 def test_jobs_type_check_exactly_where_they_should() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", "tests/typing"],
+        [sys.executable, "-m", "mypy", "--strict", "tests/typing"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode in (0, 1), ran.stderr
-    found = {(match["file"], int(match["line"]), match["code"]) for match in FOUND.finditer(ran.stdout)}
-    assert found == expected(), ran.stdout
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_there_are_lines_that_must_not_type_check() -> None:
-    assert len(expected()) > 10
+@pytest.mark.slow
+def test_a_line_that_type_checks_though_it_should_not_is_noticed(tmp_path: Path) -> None:
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(
+        'from streamkit import Job\n\nJob("j").stream("t", value=str).map(len)  # type: ignore[arg-type]\n',
+        encoding="utf-8",
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(snippet)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert "unused-ignore" in ran.stdout

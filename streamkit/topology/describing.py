@@ -145,15 +145,13 @@ def _event_time(event_time: EventTime) -> dict[str, Any]:
 
 
 def _folding(node: Aggregation) -> dict[str, Any]:
-    match node.how:
-        case Fold() as how:
-            return {"merge": "none"} if how.merge is None else {"merge": getattr(how.merge, "__name__", "a function")}
-        case Reduce() as how:
-            return {"order": "any" if how.commutative else "as it came"}
-        case Columns(scalar=True):
-            return {}
-        case Columns() as how:
-            return {"columns": [f"{name} = {one.kind}({one.column or ''})" for name, one in how.aggregates.items()]}
+    how = node.how
+    if isinstance(how, Fold):
+        return {"merge": "none" if how.merge is None else getattr(how.merge, "__name__", "a function")}
+    if isinstance(how, Reduce):
+        return {"order": "any" if how.commutative else "as it came"}
+    columns = [f"{name} = {one.kind}({one.column or ''})" for name, one in how.aggregates.items()]
+    return {} if how.scalar else {"columns": columns}
 
 
 def _kept(topology: Topology, node: Aggregation) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from streamkit.graph import (
     Merge,
     Node,
     Peek,
-    Reduce,
     Select,
     Source,
     ToStream,
@@ -179,21 +178,19 @@ def _keyed(node: KeyBy, upstream: NodePlan) -> NodePlan:
 
 
 def _aggregation(node: Aggregation, upstream: NodePlan) -> NodePlan:
-    match node.how:
-        case Fold() as how:
-            return _like(upstream, value_type=how.accumulator_type, schema=schema_of(how.accumulator_type))
-        case Reduce() as how:
-            return _like(upstream, value_type=how.value_type, schema=schema_of(how.value_type))
-        case Columns() as how:
-            schema = upstream.schema
-            spelling: Spelling = "python" if schema is None else "columns"
-            known = _fields_by_name(upstream.value_type) if schema is None else schema
-            if known is not None:
-                check_aggregates(how.aggregates, known)
-            if how.scalar:
-                return _like(upstream, spelling=spelling, value_type=int, schema=None)
-            made = None if schema is None else result_schema(how.aggregates, schema)
-            return _like(upstream, spelling=spelling, value_type=None, schema=made)
+    how = node.how
+    if not isinstance(how, Columns):
+        made = how.accumulator_type if isinstance(how, Fold) else how.value_type
+        return _like(upstream, value_type=made, schema=schema_of(made))
+    schema = upstream.schema
+    spelling: Spelling = "python" if schema is None else "columns"
+    known = _fields_by_name(upstream.value_type) if schema is None else schema
+    if known is not None:
+        check_aggregates(how.aggregates, known)
+    if how.scalar:
+        return _like(upstream, spelling=spelling, value_type=int, schema=None)
+    columns = None if schema is None else result_schema(how.aggregates, schema)
+    return _like(upstream, spelling=spelling, value_type=None, schema=columns)
 
 
 def _fields_by_name(value_type: Any) -> Mapping[str, pl.DataType | None] | None:
