@@ -40,17 +40,8 @@ class FrameAggregates:
         )
         self.needs_order = any(aggregate.kind in ("first", "last") for aggregate in columns.values())
         self.result_schema: dict[str, pl.DataType] = {part.name: part.dtype for part in self._parts}
-        self._columns = dict(columns)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(tuple[tuple(Any for _ in self._partial_schema)]).decode  # type: ignore[misc]  # made at run time
-
-    def check(self, schema: Mapping[str, pl.DataType]) -> None:
-        """Check that each aggregate can be made of its column.
-
-        Raises:
-            DefinitionError: It cannot.
-        """
-        check_aggregates(self._columns, schema)
 
     def partial(self, frame: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
         """Fold rows: one partial row a group.

@@ -5,13 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
-import polars as pl
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow
 from streamkit.runtime.exact import packed, rounded, scaled, unpacked
 from streamkit.serde import taken_apart
-from streamkit.topology import check_aggregates
 
 __all__ = ["Order", "RowAggregates"]
 
@@ -44,14 +42,6 @@ class RowAggregates:
         self._steps = [(index, part.add, self._sources[index]) for index, part in enumerate(self._parts)]
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder().decode
-
-    def check(self, schema: Mapping[str, pl.DataType]) -> None:
-        """Check that each aggregate can be made of its column.
-
-        Raises:
-            DefinitionError: It cannot.
-        """
-        check_aggregates(self._columns, schema)
 
     def initial(self) -> list[Any]:
         """Return the accumulator of no rows."""
@@ -236,7 +226,8 @@ class _Edge:
     def merge(self, one: tuple[Order, Any] | None, other: tuple[Order, Any] | None) -> tuple[Order, Any] | None:
         if one is None or other is None:
             return other if one is None else one
-        return other if (one[0] < other[0]) == self._last else one
+        # Branches of one stream that meet again give rows of one place: the one that came first is the first.
+        return other if (other[0] < one[0]) != self._last else one
 
     def final(self, part: tuple[Order, Any] | None) -> Any:
         return None if part is None else part[1]

@@ -61,7 +61,6 @@ class Chain:
 
 def step_for(node: Node, plan: NodePlan, check: StepCheck) -> Step:
     """Return the function that runs one stateless node."""
-    columns = plan.spelling == "columns"
     match node:
         case Map() | MapValues():
             return _map(node.name, node.fn, value_serde(plan.value_type))
@@ -76,15 +75,11 @@ def step_for(node: Node, plan: NodePlan, check: StepCheck) -> Step:
         case Select():
             return check(node, _select(node, _frame_serde_of(plan)))
         case MapBatches():
-            return check(node, _map_batches(node, plan))
+            return check(node, _map_batches(node))
         case Typed():
             return _typed(value_serde(node.value_type))
         case KeyBy():
-            serde = key_serde(plan.key_type)
-            if columns:
-                return check(node, _key_columns(node, serde))
-            assert callable(node.key), "a key that is no expression is a function"
-            return _key_python(node.name, node.key, serde)
+            return _key_by(node, plan, check)
     raise AssertionError(f"{type(node).__name__} is not a stateless node")
 
 
@@ -132,15 +127,15 @@ def _flat_map(name: str, fn: Callable[[Any], Iterable[Any]], serde: Serde) -> St
     def step(batch: Batch) -> Batch:
         values = objects_of(batch, name)
         made: list[Any] = []
-        ends: list[int] = []
+        ends = [0]
         try:
             # The iterables are not kept: many live containers would set off the garbage collector over and over.
             for some in map(fn, values):
                 made.extend(some)
                 ends.append(len(made))
         except Exception as cause:
-            raise processing_error(batch, len(ends), name, cause) from cause
-        indices = np.repeat(np.arange(len(ends), dtype=np.int64), np.diff(ends, prepend=0))
+            raise processing_error(batch, len(ends) - 1, name, cause) from cause
+        indices = np.repeat(np.arange(len(ends) - 1, dtype=np.int64), np.diff(ends))
         return batch.spread(indices, Column(serde, objects=made))
 
     return step
@@ -203,7 +198,7 @@ def _select(node: Select, serde: Serde) -> Step:
     return step
 
 
-def _map_batches(node: MapBatches, plan: NodePlan) -> Step:
+def _map_batches(node: MapBatches) -> Step:
     def step(batch: Batch) -> Batch:
         frame = frame_of(batch, node.name).with_row_index(ROW_COLUMN)
         try:
@@ -234,6 +229,14 @@ def _typed(serde: Serde) -> Step:
         return batch.with_values(Column(serde, objects=values.objects()))
 
     return step
+
+
+def _key_by(node: KeyBy, plan: NodePlan, check: StepCheck) -> Step:
+    serde = key_serde(plan.key_type)
+    if plan.spelling == "columns":
+        return check(node, _key_columns(node, serde))
+    assert callable(node.key), "a key that is no expression is a function"
+    return _key_python(node.name, node.key, serde)
 
 
 def _key_columns(node: KeyBy, serde: Serde) -> Step:
