@@ -64,7 +64,7 @@ def jobs(draw: st.DrawFn) -> Job:  # noqa: C901  # one case a kind of operator
             case "window":
                 group = stream.group_by_key().window(Tumbling(timedelta(seconds=number + 1), grace=timedelta(0)))
                 table: Table[Any, Any] = draw(st.sampled_from(FOLDS))(group, f"table_{number}")
-                streams.append(table.to_stream())
+                streams.append(table.to_stream().map(lambda row: row))
                 if draw(st.booleans()):
                     streams.append(group.late)
     read = {name for node in job._nodes.values() for name in node.inputs}
