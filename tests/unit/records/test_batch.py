@@ -222,3 +222,22 @@ def test_records_about_to_be_appended_count_from_zero() -> None:
     assert records.timestamps_ms.dtype == np.int64
     with pytest.raises(AssertionError, match="columns differ in length"):
         EncodedRecords.to_append(timestamps_ms=[5], keys=[], values=[b"b"])
+
+
+@given(st.lists(st.integers(0, 20), unique=True).map(sorted), st.integers(-1, 22))
+def test_the_records_below_an_offset_are_those_before_it(offsets: list[int], end_offset: int) -> None:
+    """A compacted log has gaps."""
+    values: list[bytes | None] = [b"%d" % offset for offset in offsets]
+    headers: list[list[Header]] = [[("offset", value)] for value in values]
+    records = EncodedRecords(
+        timestamps_ms=np.array(offsets, dtype=np.int64),
+        keys=values,
+        values=values,
+        offsets=np.array(offsets, dtype=np.int64),
+        headers=headers,
+    )
+    below = records.below(end_offset)
+    count = sum(offset < end_offset for offset in offsets)
+    assert below.offsets.tolist() == below.timestamps_ms.tolist() == offsets[:count]
+    assert list(below.keys) == list(below.values) == values[:count]
+    assert below.headers == headers[:count]

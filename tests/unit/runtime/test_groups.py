@@ -211,7 +211,15 @@ def test_keys_that_an_expression_made_meet_those_that_were_stored(key_type: Any,
 @both_spellings
 @pytest.mark.parametrize(
     ("key_type", "keys"),
-    [(int, [1, True]), (int, [1, 1.0]), (int, [1, None]), (str, ["a", None]), (float, [1.0, None]), (int, [1, "1"])],
+    [
+        (int, [1, True]),
+        (int, [1, 1.0]),
+        (int, [1, None]),
+        (str, ["a", None]),
+        (float, [1.0, None]),
+        (int, [1, "1"]),
+        (None, [b"a", None]),
+    ],
 )
 def test_a_key_that_is_none_names_its_record(spelling: str, key_type: Any, keys: list[Any]) -> None:
     """True is not the group of 1, whichever comes first."""
@@ -343,3 +351,31 @@ def test_partial_frames_are_merged_when_they_are_many(monkeypatch: pytest.Monkey
         groups.add(batch(str, ["a", "b"], [1, 1], first_offset=2 * offset), None)
         assert len(groups) <= 4
     assert [row["rows"] for row in listed(groups).values()] == [10, 10]
+
+
+def test_a_reduce_folds_and_merges_with_one_function() -> None:
+    how = Reduce(fn=lambda one, other: {"v": max(one["v"], other["v"])})
+    upstream, groups = row_groups(str, how), row_groups(str, how)
+    upstream.add(batch(str, ["a", "b", "a"], [5, 1, 7]), None)
+    groups.add(batch(str, ["a", "a"], [6, 2]), None)
+    for _, block in upstream.blocks(2):
+        groups.absorb(block)
+    assert listed(groups) == {(0, b"a"): {"v": 7}, (0, b"b"): {"v": 1}}
+
+
+def test_a_key_that_cannot_be_looked_up_names_its_record() -> None:
+    groups = row_groups(int, Fold(fn=lambda total, row: total, initial=int))
+    with pytest.raises(RecordError) as caught:
+        groups.missing_keys(batch(int, [1, "x"], [1, 2], first_offset=7), None)
+    assert caught.value.offset == 8
+
+
+@both_spellings
+def test_only_windows_that_are_over_are_taken(spelling: str) -> None:
+    groups = SPELLINGS[spelling](str)
+    groups.add(batch(str, ["a", "a"], [1, 2]), np.array([10, 20]))
+    groups.keys()
+    groups.add(batch(str, ["a", "b"], [3, 4], first_offset=2), np.array([10, 20]))
+    taken = groups.take_until(10)
+    assert {place: row["total"] for place, row in listed(taken).items()} == {(10, b"a"): 4}
+    assert {place: row["total"] for place, row in listed(groups).items()} == {(20, b"a"): 2, (20, b"b"): 4}
