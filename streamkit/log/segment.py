@@ -1,15 +1,15 @@
 """One segment: a file of record batches, named after its first offset, and its two index files.
 
 `size_bytes` is the head: bytes of the file beyond it do not count, and are cut before the next append. The index
-files are derived from the segment: written after it, never synced, compared with it whenever an entry is used, and
-built again when they are missing, damaged or wrong.
+files are derived from the segment: written some time after it, never synced, compared with it whenever an entry is
+used, and built again when they are missing, damaged or wrong.
 
 Not here: which segment (`partition_log`), what to do about damage at open (`recovery`).
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamkit.errors import CorruptBatchError, SegmentFullError
 from streamkit.log.header import HEADER_BYTES, BatchHeader, check, parse_header
@@ -26,6 +26,19 @@ SEGMENT_BYTES_MAX: Final = 2**31 - 1
 
 _WALK_BYTES = 16 * 2**10
 
+_UNSTORED_BYTES = 2**10
+"""Index files are written so many bytes at a time: a write for each entry makes every fsync of the segment slower."""
+
+
+class _Sizes(NamedTuple):
+    """How much of an index its files hold."""
+
+    offsets_bytes: int
+    times_bytes: int
+
+
+_NOTHING_STORED = _Sizes(0, 0)
+
 
 class Segment:
     """An open segment. Reading is safe beside one thread that appends."""
@@ -37,6 +50,7 @@ class Segment:
         self._index_paths = f"{stem}.index", f"{stem}.timeindex"
         self._fs, self._index_interval_bytes = fs, index_interval_bytes
         self._index: SparseIndex | None = None
+        self._stored = _NOTHING_STORED
         self._file = fs.open(self.path, create=True)
         self.size_bytes = self._file.size_bytes()
 
@@ -44,7 +58,10 @@ class Segment:
     def index(self) -> SparseIndex:
         """The indexes: those in use, or from their files, or built again."""
         if self._index is None:
-            self._index = self.stored_index() or self._rebuilt_index()
+            stored = self.stored_index()
+            if stored is None:
+                return self._rebuild_index()
+            self._index, self._stored = stored, _sizes(stored)
         return self._index
 
     def append(self, data: bytes | bytearray, headers: Sequence[BatchHeader], *, size_bytes_max: int) -> None:
@@ -62,14 +79,13 @@ class Segment:
             raise SegmentFullError(primary)
         self._cut_beyond_head()
         index, position = self.index, self.size_bytes
-        written = len(index.offsets), len(index.times)
         self._file.write_at(position, data)
         self.size_bytes = end_position
         for header in headers:
             index.note(header, position)
             position += header.size_bytes
-        if written != (len(index.offsets), len(index.times)):
-            self._write_index(index, written)
+        if len(index.offsets) - self._stored.offsets_bytes >= _UNSTORED_BYTES:
+            self._store_index(index)
 
     def sync(self) -> None:
         """Make what was appended durable."""
@@ -83,14 +99,14 @@ class Segment:
     def seal(self) -> None:
         """Complete the indexes: the segment takes no more batches."""
         self.index.seal()
-        self._write_index(self.index)
+        self._store_index(self.index)
         self.sealed = True
 
     def truncate(self, size_bytes: int) -> None:
         """Cut the segment back to a batch boundary, durably, and let it take batches again."""
         self.size_bytes, self.sealed = size_bytes, False
         self.finish()
-        self._index = self._rebuilt_index()
+        self._rebuild_index()
 
     def read_at(self, position: int, size_bytes: int) -> bytes:
         """Return bytes of the file, as many of them as lie before the head."""
@@ -185,12 +201,15 @@ class Segment:
 
     def adopt_index(self, index: SparseIndex) -> None:
         """Use an index built from this segment; the files are written only if they differ."""
+        self._index, self._stored = index, _sizes(index)
         if self._stored_bytes() != (bytes(index.offsets), bytes(index.times)):
-            self._write_index(index)
-        self._index = index
+            self._stored = _NOTHING_STORED
+            self._store_index(index)
 
     def close(self) -> None:
-        """Close the file."""
+        """Complete the index files and close the file."""
+        if self._index is not None and self._stored != _sizes(self._index):
+            self._store_index(self._index)
         self._file.close()
 
     def remove(self) -> None:
@@ -215,15 +234,16 @@ class Segment:
     def _distrust_index(self) -> None:
         # The index of the segment that is appended to belongs to the appending thread; lookups then walk.
         if self.sealed:
-            self._index = self._rebuilt_index()
+            self._rebuild_index()
 
-    def _rebuilt_index(self) -> SparseIndex:
+    def _rebuild_index(self) -> SparseIndex:
         index = self.new_index()
         for position, header in self.headers():
             index.note(header, position)
         if self.sealed:
             index.seal()
-        self._write_index(index)
+        self._index, self._stored = index, _NOTHING_STORED
+        self._store_index(index)
         return index
 
     def _stored_bytes(self) -> tuple[bytes, bytes] | None:
@@ -237,11 +257,16 @@ class Segment:
                 contents.append(file.read_at(0, file.size_bytes()))
         return contents[0], contents[1]
 
-    def _write_index(self, index: SparseIndex, written: tuple[int, int] = (0, 0)) -> None:
-        # The files only save the next opening some work: an append does not fail for them.
+    def _store_index(self, index: SparseIndex) -> None:
+        # The files only save the next opening some work: nothing fails for them.
         with contextlib.suppress(OSError):
-            for path, entries, start in zip(self._index_paths, (index.offsets, index.times), written, strict=True):
+            for path, entries, start in zip(self._index_paths, (index.offsets, index.times), self._stored, strict=True):
                 with contextlib.closing(self._fs.open(path, create=True)) as file:
                     file.write_at(start, entries[start:])
                     if file.size_bytes() > len(entries):
                         file.truncate(len(entries))
+            self._stored = _sizes(index)
+
+
+def _sizes(index: SparseIndex) -> _Sizes:
+    return _Sizes(len(index.offsets), len(index.times))

@@ -78,6 +78,7 @@ def test_a_log_reads_like_a_list_also_after_index_files_were_lost(
     for group in after:
         model.append(log, group)
     assert_alike(log, model, bytes_max)
+    log.close()
     if recover_from == 0 or not shortened:
         assert_indexes_are_right(fs, interval_bytes)
 

@@ -94,6 +94,7 @@ def test_segments_are_rolled_before_they_would_be_too_large_and_named_after_thei
     for data, following in pairwise(ordered):
         assert sum(map(len, data)) + len(following[0]) > SEGMENT_BYTES
     assert names(log) == [f"{number} {part}" for number in range(20) for part in range(number % 5 + 1)]
+    log.close()
     assert_indexes_are_right(fs, INTERVAL_BYTES)
 
 
@@ -227,6 +228,7 @@ def test_gaps_in_the_offsets_are_no_damage(fs: MemoryFileSystem) -> None:
     assert names(again, 8) == ["f", "j"]
     assert names(again, 12) == ["j"]
     assert append(again, "k") == (20, 21)
+    again.close()
     assert_indexes_are_right(fs, INTERVAL_BYTES)
 
 

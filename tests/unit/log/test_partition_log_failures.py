@@ -67,6 +67,8 @@ def test_an_append_that_fails_in_the_middle_of_several_segments_is_taken_back_wh
         assert append(log, *"klmnopqr") == (4, 19)
         log.sync(20)
         assert names(log) == list("abklmnopqr")
+        log.close()
+        assert_indexes_are_right(fs, INTERVAL_BYTES)
         assert names(opened_small(fs)) == list("abklmnopqr")
         assert_indexes_are_right(fs, INTERVAL_BYTES)
     assert failures >= 6

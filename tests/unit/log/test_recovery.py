@@ -113,6 +113,7 @@ def test_what_is_known_to_be_durable_is_not_checked_again(fs: MemoryFileSystem) 
     log = opened(fs, index_interval_bytes=INTERVAL_BYTES, recover_from=17)
     assert log.end_offset == 20
     assert log.append([batch(b"x" * 50, timestamps_ms=[30])]) == (20, 20)
+    log.close()
     assert_indexes_are_right(fs, INTERVAL_BYTES)
     with pytest.raises(CorruptBatchError):
         opened(fs, index_interval_bytes=INTERVAL_BYTES)
@@ -149,4 +150,5 @@ def test_an_index_that_lost_something_is_not_built_upon(fs: MemoryFileSystem, fl
     for timestamp_ms in range(60):
         reached = (offset for offset, time_ms in enumerate(times_ms) if time_ms >= timestamp_ms)
         assert log.offset_for_time(timestamp_ms) == next(reached, None)
+    log.close()
     assert_indexes_are_right(fs, INTERVAL_BYTES)

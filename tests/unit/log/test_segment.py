@@ -59,7 +59,7 @@ def test_the_files_are_named_after_the_first_offset_in_20_digits(fs: MemoryFileS
 
 @pytest.mark.parametrize("seal", [False, True])
 def test_the_files_hold_the_batches_and_kafkas_indexes(fs: MemoryFileSystem, seal: bool) -> None:
-    filled(fs, seal=seal)
+    filled(fs, seal=seal).close()
     data = batches()
     assert contents(fs, f"{STEM}.log") == b"".join(data)
     indexes = contents(fs, f"{STEM}.index"), contents(fs, f"{STEM}.timeindex")
@@ -73,8 +73,27 @@ def test_several_batches_go_in_with_one_write() -> None:
     written.append(b"".join(data), [parse_header(encoded) for encoded in data], size_bytes_max=NO_LIMIT)
     assert changes.count(("write", f"{STEM}.log")) == 1
     assert written.size_bytes == sum(map(len, data))
+    written.close()
     indexes = contents(fs, f"{STEM}.index"), contents(fs, f"{STEM}.timeindex")
     assert indexes == kafka_indexes(data, BASE, INTERVAL_BYTES, sealed=False)
+
+
+def test_index_files_are_written_some_entries_at_a_time() -> None:
+    """Each write to them makes the next fsync of the segment slower; what is missing is made up at the next open."""
+    fs = WatchedFileSystem()
+    writes: list[str] = []
+    fs.watch = lambda change, path: writes.append(path) if change == "write" else None
+    written, data = Segment(fs, DIRECTORY, BASE, index_interval_bytes=1), []
+    for row in range(600):
+        data.append(batch(b"x", timestamps_ms=[row], base_offset=BASE + row))
+        written.append(data[-1], [parse_header(data[-1])], size_bytes_max=NO_LIMIT)
+        indexes = kafka_indexes(data, BASE, 1, sealed=False)
+        for suffix, whole in zip(("index", "timeindex"), indexes, strict=True):
+            assert whole.startswith(contents(fs, f"{STEM}.{suffix}"))
+    assert 600 * 8 - 1024 <= len(contents(fs, f"{STEM}.index")) < 600 * 8
+    assert writes.count(f"{STEM}.index") < 10
+    written.close()
+    assert (contents(fs, f"{STEM}.index"), contents(fs, f"{STEM}.timeindex")) == indexes
 
 
 @pytest.mark.parametrize("damage", ["none", "missing", "wrong", "impossible"])
@@ -200,6 +219,7 @@ def test_a_failed_write_leaves_the_head_where_it_was() -> None:
         fs.watch = lambda change, path: None
         written.append(encoded, [parse_header(encoded)], size_bytes_max=NO_LIMIT)
     assert contents(fs, written.path) == b"".join(data)
+    written.close()
     indexes = contents(fs, f"{STEM}.index"), contents(fs, f"{STEM}.timeindex")
     assert indexes == kafka_indexes(data, BASE, INTERVAL_BYTES, sealed=False)
 
@@ -225,6 +245,7 @@ def test_truncating_takes_the_indexes_along_and_takes_batches_again(fs: MemoryFi
         assert contents(fs, written.path) == b"".join(data[:row])
         for encoded in data[row:]:
             written.append(encoded, [parse_header(encoded)], size_bytes_max=NO_LIMIT)
+        written.close()
         indexes = contents(fs, f"{STEM}.index"), contents(fs, f"{STEM}.timeindex")
         assert indexes == kafka_indexes(data, BASE, INTERVAL_BYTES, sealed=False)
         written.truncate(0)
