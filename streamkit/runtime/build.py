@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from streamkit.graph import (
@@ -21,7 +22,7 @@ from streamkit.graph import (
     Typed,
     Window,
 )
-from streamkit.records import TopicPartition
+from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.aggregates import FrameAggregates
 from streamkit.runtime.blocks import BlockKind
 from streamkit.runtime.context import TaskContext
@@ -33,13 +34,23 @@ from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
 from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator
 from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, step_for
-from streamkit.runtime.operators.windowing import WindowOperator
-from streamkit.runtime.position import InputPosition, Position, RunMark
+from streamkit.runtime.operators.windowing import WindowOperator, window_ends
+from streamkit.runtime.position import InputPosition, Position, Run, RunMark
 from streamkit.serde import Serde, key_serde, value_serde
 from streamkit.state import Digest
 from streamkit.topology import NodePlan, SubTopology, Topology
 
-__all__ = ["Parts", "TaskPlan", "build_parts", "unchecked"]
+__all__ = ["Parts", "TaskPlan", "build_parts", "task_id", "transactional_id", "unchecked"]
+
+
+def task_id(sub_topology: int, partition: int) -> str:
+    """Return the id of a task: sub-topology and partition, `0_3`."""
+    return f"{sub_topology}_{partition}"
+
+
+def transactional_id(job: str, task_id: str) -> str:
+    """Return the id of a task's producer: whoever opens it last owns the task."""
+    return f"{job}-{task_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +63,8 @@ class TaskPlan:
         partition: Which one of them.
         partition_counts: Of every topic the job touches.
         channels: For each repartition topic, the ids of the tasks that write it.
-        marks: For each source topic, what this run reads of this partition.
+        run: The run that is going on.
+        marks: For each source topic, what that run reads of this partition.
         check: Wraps columnar steps (a test driver runs them twice).
     """
 
@@ -61,13 +73,14 @@ class TaskPlan:
     partition: int
     partition_counts: Mapping[str, int]
     channels: Mapping[str, tuple[str, ...]]
+    run: Run
     marks: Mapping[str, RunMark]
     check: StepCheck
 
     @property
     def task_id(self) -> str:
         """Sub-topology and partition, `0_3`."""
-        return f"{self.sub.index}_{self.partition}"
+        return task_id(self.sub.index, self.partition)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +256,7 @@ class _Builder:
             window=upstream.window if isinstance(upstream, Window) else None,
             emit=node.emit,
             ordered=isinstance(groups, RowGroups) and not fold_for(node).mergeable,
+            published_ms=self._published_ms(node),
         )
         saved = self._position.digests.get(store.name)
         digest = Digest() if saved is None else Digest.from_json(saved)
@@ -251,6 +265,20 @@ class _Builder:
         self._outs[node.name] = operator.out
         if not self._shuffled(node):
             self._receive_from(node, operator)
+
+    def _published_ms(self, node: Node) -> int:
+        """Return how far an earlier bounded run published what goes out of a node.
+
+        The run closed every window that had begun, and the result of one is stamped with the window's end - 1.
+        """
+        if isinstance(node, Source):
+            mark = self._plan.marks.get(node.topic)
+            return self._plan.run.published_ms if mark is None else mark.published_ms
+        published_ms = max(self._published_ms(self._nodes[name]) for name in node.inputs)
+        window = self._nodes[node.inputs[0]] if isinstance(node, Aggregation) else None
+        if not isinstance(window, Window) or published_ms == NEVER_MS:
+            return published_ms
+        return int(window_ends(window.window, np.array([published_ms]))[0]) - 1
 
     def _add_channels(self) -> None:
         readers = {aggregate.spec.node: aggregate for aggregate in self._aggregates}

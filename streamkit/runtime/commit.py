@@ -4,12 +4,13 @@ The steps stand in one tuple, in their order; tests crash a task before and afte
 a crash leaves either the whole transaction or nothing of it in the log, and a store that is an exact, older state of
 itself: opening brings it forward from the changelog.
 
-Exactly-once sends the outputs inside the transaction; at-least-once sends them before it with a plain producer, so
-they may repeat, never shrink. State, blocks and offsets are in the transaction in both.
+Exactly-once sends the outputs inside the transaction; at-least-once has sent them before it with a plain producer, as
+soon as they existed, so they may repeat, never shrink. State, blocks and offsets are in the transaction in both.
 
 Source: reliability rules D1, D3, D4, D6; KIP-98, KIP-892.
 """
 
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,7 +22,7 @@ from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.task import Sealed
 from streamkit.state import POSITION_KEY, Changes, StateStore
 
-__all__ = ["COMMIT_STEPS", "Commit", "Observe", "stamp_of"]
+__all__ = ["COMMIT_STEPS", "Commit", "Observe", "Publisher", "stamp_of"]
 
 Observe = Callable[[str], None]
 
@@ -37,24 +38,49 @@ def stamp_of(log_id: str, places: Mapping[str, tuple[int, int]], position: bytes
     return orjson.dumps({"log": log_id, "at": places, "position": orjson.loads(position)})
 
 
+class Publisher:
+    """Sends outputs outside of transactions, for at-least-once.
+
+    The thread that computes sends, so that outputs keep their order; the one that commits waits for them. A producer
+    belongs to one thread at a time, hence the lock.
+    """
+
+    def __init__(self, producer: Producer) -> None:
+        """Send with a producer that has no transactional id."""
+        self._producer, self._lock = producer, threading.Lock()
+
+    def send(self, outputs: Mapping[TopicPartition, EncodedRecords]) -> None:
+        """Send outputs; they are durable after `flush`."""
+        with self._lock:
+            _send(self._producer, outputs)
+
+    def flush(self) -> None:
+        """Return once everything sent is durable."""
+        with self._lock:
+            self._producer.flush()
+
+    def close(self) -> None:
+        """Close the producer."""
+        self._producer.close()
+
+
 class Commit:
     """One commit under way.
 
     Args:
         sealed: What it writes.
         producer: The task's transactional producer.
-        publisher: Sends outputs outside the transaction (at-least-once); None sends them inside.
+        publisher: Has sent the outputs outside the transaction (at-least-once); None sends them inside.
         group: Consumer group of the job.
         store: Takes the changes at the end; None for a task without stores.
-        log_id: For the stamp.
-        places: The stamp's places so far, by changelog topic; updated when the store has them.
+        stamp: The log's identity, and the stamp's places so far, by changelog topic; updated when the store has them.
     """
 
     def __init__(
         self,
         sealed: Sealed,
         producer: Producer,
-        publisher: Producer | None,
+        publisher: Publisher | None,
         group: str,
         store: StateStore | None,
         stamp: tuple[str, dict[str, tuple[int, int]]],
@@ -78,9 +104,8 @@ class Commit:
         observe("done")
 
     def publish(self) -> None:
-        """At-least-once: send the outputs that are left, and wait for all of them."""
+        """At-least-once: wait for the outputs."""
         if self._publisher is not None:
-            self._send(self._publisher, self._sealed.outputs)
             self._publisher.flush()
 
     def begin(self) -> None:
@@ -90,15 +115,15 @@ class Commit:
     def send_outputs(self) -> None:
         """Exactly-once: send the outputs."""
         if self._publisher is None:
-            self._send(self._producer, self._sealed.outputs)
+            _send(self._producer, self._sealed.outputs)
 
     def send_blocks(self) -> None:
         """Send the blocks of repartition topics."""
-        self._send(self._producer, self._sealed.internal)
+        _send(self._producer, self._sealed.internal)
 
     def send_changelogs(self) -> None:
         """Send the changelog entries, each partition's position last."""
-        self._send(self._producer, self._sealed.changelogs)
+        _send(self._producer, self._sealed.changelogs)
 
     def send_offsets(self) -> None:
         """Make the input offsets a part of the transaction."""
@@ -121,10 +146,10 @@ class Commit:
         stamp = stamp_of(self._log_id, self._places, position)
         self._store.write(Changes(values={**changes.values, POSITION_KEY: stamp}, delete_ranges=changes.delete_ranges))
 
-    @staticmethod
-    def _send(producer: Producer, records: Mapping[TopicPartition, EncodedRecords]) -> None:
-        for place in sorted(records):
-            producer.send(place, records[place])
+
+def _send(producer: Producer, records: Mapping[TopicPartition, EncodedRecords]) -> None:
+    for place in sorted(records):
+        producer.send(place, records[place])
 
 
 COMMIT_STEPS: Final[tuple[Callable[[Commit], None], ...]] = (

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from streamkit.records import NEVER_MS
 from streamkit.runtime.outbox import Outbox
 from streamkit.runtime.overlay import Overlay
+from streamkit.runtime.position import Run
 
 __all__ = ["Counters", "TaskContext"]
 
@@ -27,8 +28,7 @@ class TaskContext:
     Args:
         partition: The partition of all its inputs.
         overlay: State above the store.
-        run: Number of the run that is going on.
-        bounded: Whether that run ends; then a table without windows is written once, at the end.
+        run: The run that is going on; if it is bounded, a table without windows is written once, at the end.
         outputs: Records for the topics that users see.
         internal: Blocks of repartition topics.
         stream_time_ms: The largest timestamp that any source of this task has shown, in whatever way it came here.
@@ -36,8 +36,7 @@ class TaskContext:
 
     partition: int
     overlay: Overlay
-    run: int
-    bounded: bool
+    run: Run
     outputs: Outbox = field(default_factory=Outbox)
     internal: Outbox = field(default_factory=Outbox)
     counters: Counters = field(default_factory=Counters)

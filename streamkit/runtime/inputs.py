@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from streamkit.broker import Fetched
-from streamkit.errors import DeserializationError, TaskCorruptedError, TimestampError
+from streamkit.errors import DeserializationError, TimestampError, TopologyError
 from streamkit.graph import Source
 from streamkit.log import decode
 from streamkit.records import NEVER_MS, Batch, Column, EncodedRecords, Origin, RowError, TopicPartition
@@ -145,7 +145,7 @@ class SourceInput:
         field, node = self._source.event_time.field, self._source.name
         if field is None:
             self._touch(batch, node)
-            return records.timestamps_ms
+            return self._checked(batch, records.timestamps_ms)
         if isinstance(field, str) and self._columnar:
             column = frame_of(batch, node).get_column(field)
             if column.dtype == pl.Int64 and not column.null_count():
@@ -172,7 +172,7 @@ class SourceInput:
                 raise self._bad_timestamp(batch, index, stamps[index]) from None
         made = []
         for index, stamp in enumerate(stamps):
-            if type(stamp) is int:
+            if type(stamp) is int and abs(stamp) < _TIMESTAMP_BOUND_MS:
                 made.append(stamp)
             elif isinstance(stamp, datetime) and stamp.tzinfo is not None:
                 made.append(round(stamp.timestamp() * 1000))
@@ -181,7 +181,7 @@ class SourceInput:
         return np.array(made, dtype=np.int64)
 
     def _checked(self, batch: Batch, stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        wrong = np.flatnonzero(np.abs(stamps) >= _TIMESTAMP_BOUND_MS)
+        wrong = np.flatnonzero((stamps >= _TIMESTAMP_BOUND_MS) | (stamps <= -_TIMESTAMP_BOUND_MS))
         if len(wrong):
             raise self._bad_timestamp(batch, int(wrong[0]), int(stamps[wrong[0]]))
         return stamps
@@ -245,6 +245,9 @@ class ChannelInput:
         self._context, self._aggregations = context, aggregations
         self._channels = {name: position.channels.get(name, ChannelPosition()) for name in channels}
         self._told_end = False
+        context.stream_time_ms = max(
+            context.stream_time_ms, *(channel.watermark_ms for channel in self._channels.values())
+        )
 
     @property
     def ended(self) -> bool:
@@ -252,7 +255,7 @@ class ChannelInput:
         return all(map(self._has_ended, self._channels.values()))
 
     def _has_ended(self, channel: ChannelPosition) -> bool:
-        return self._context.bounded and channel.ended_run >= self._context.run
+        return self._context.run.bounded and channel.ended_run >= self._context.run.number
 
     @property
     def watermark_ms(self) -> int:
@@ -266,29 +269,30 @@ class ChannelInput:
         records = decode(fetched.record_batches, from_offset=self.next_offset)
         headers = records.headers if records.headers is not None else [()] * len(records)
         for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
-            self._take_block(offset, BlockHeader.from_headers(header), block or b"")
+            try:
+                self._take_block(offset, BlockHeader.from_headers(header), block or b"")
+            except RowError as error:
+                raise DeserializationError(
+                    f"a shuffle block does not decode: {error.reason}",
+                    topic=self.topic_partition.topic,
+                    partition=self.topic_partition.partition,
+                    offset=offset,
+                    data=error.data,
+                ) from error
         self.next_offset = max(fetched.next_offset, self.next_offset)
         return len(records)
 
     def _take_block(self, offset: int, header: BlockHeader, block: bytes) -> None:
-        if header.channel not in self._channels:
-            raise TaskCorruptedError(
-                f"{self.topic_partition} offset {offset} is of channel {header.channel!r}, which this job does not have",
-                detail=f"its channels are {', '.join(self._channels)}",
-                hint="the partition count of a source changed: give the job a new name, or delete its internal topics",
+        known = header.channel in self._channels and (header.kind == "none" or header.node in self._aggregations)
+        if not known:
+            raise TopologyError(
+                f"{self.topic_partition} offset {offset} is of channel {header.channel!r} and node {header.node!r}, "
+                "which this job does not have",
+                detail=f"it has the channels {', '.join(self._channels)}, the nodes {', '.join(self._aggregations)}",
+                hint="the job was changed: give it a new name to read everything again",
             )
         if header.kind != "none":
-            try:
-                self._aggregations[header.node].absorb(block)
-            except RowError as error:
-                place = self.topic_partition
-                raise DeserializationError(
-                    f"a shuffle block does not decode: {error.reason}",
-                    topic=place.topic,
-                    partition=place.partition,
-                    offset=offset,
-                    node=header.node,
-                ) from error
+            self._aggregations[header.node].absorb(block)
         said = self._channels[header.channel]
         watermark_ms = said.watermark_ms if header.watermark_ms is None else header.watermark_ms
         self._context.stream_time_ms = max(self._context.stream_time_ms, watermark_ms)

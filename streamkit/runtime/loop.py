@@ -6,11 +6,11 @@ most one commit under way.
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Final
 
-from streamkit.broker import Broker, Fetched
+from streamkit.broker import LAST_STABLE, Broker, Fetched
 from streamkit.errors import Answer, CommitFailedError, StreamkitError
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.options import RunOptions
@@ -27,7 +27,11 @@ _DUE_MS: Final = 10.0
 _PROGRESS_MS: Final = 500.0
 _SMALL_LAG: Final = 1000
 _TRIM_BYTES: Final = 16 * 1024 * 1024
-_REOPENINGS_MAX: Final = 5
+_ATTEMPTS_MAX: Final = 5
+_RETRIES_MAX: Final = 64
+"""With the pauses below, a broker that does not answer is given about five minutes."""
+_RETRY_MIN_MS: Final = 100.0
+_RETRY_MAX_MS: Final = 5000.0
 
 
 class Loop:
@@ -53,7 +57,8 @@ class Loop:
         self._lags: dict[TopicPartition, int] = {}
         self._computing: dict[Future[Sealed | None], TaskRunner] = {}
         self._committing: dict[Future[None], tuple[TaskRunner, Sealed]] = {}
-        self._reopenings: dict[str, int] = defaultdict(int)
+        self._failures: dict[str, int] = defaultdict(int)
+        self._stop = threading.Event()
         self._untrimmed_bytes = 0
         self._trimmed: dict[TopicPartition, int] = {}
 
@@ -64,6 +69,8 @@ class Loop:
             StreamkitError: The first error that a task cannot answer itself. Commits under way are finished.
         """
         ticked_ms = self._clock.monotonic_ms()
+        self._stop = stop
+        self._lags = self._first_lags()
         try:
             # Commits wait for the disk, not for a core: they have threads of their own.
             with (
@@ -73,7 +80,7 @@ class Loop:
                 while not self._done(stop):
                     self._collect(commits)
                     self._start(pool, stopping=stop.is_set())
-                    if not (self._fetch() if not stop.is_set() else False):
+                    if stop.is_set() or not self._fetch():
                         self._pause()
                     if self._clock.monotonic_ms() - ticked_ms >= _PROGRESS_MS:
                         ticked_ms = self._clock.monotonic_ms()
@@ -117,22 +124,42 @@ class Loop:
             except StreamkitError as error:
                 self._answer(runner, error)
                 continue
-            self._reopenings[runner.plan.task_id] = 0
+            self._failures[runner.plan.task_id] = 0
             self._trim(runner, sealed)
 
     def _answer(self, runner: TaskRunner, error: StreamkitError) -> None:
-        """Reopen a task whose commit is unknown or whose store is damaged; raise what stops the worker."""
-        reopened = isinstance(error, CommitFailedError) or error.answer is Answer.RESTORE
-        self._reopenings[runner.plan.task_id] += 1
-        if not reopened or self._reopenings[runner.plan.task_id] > _REOPENINGS_MAX:
-            raise error
-        wait([future for future, owner in self._computing.items() if owner is runner])
+        """Reopen a task whose commit is unknown, whose store is damaged or whose broker did not answer.
+
+        Raises:
+            StreamkitError: What stops the worker: any other error, or one that came too often.
+        """
+        # Whatever the task still does, it does with the producer and the store that are given up now.
+        under_way: list[Future[Any]] = [future for future, owner in self._computing.items() if owner is runner]
+        under_way += [future for future, (owner, _) in self._committing.items() if owner is runner]
+        wait(under_way)
         self._computing = {future: owner for future, owner in self._computing.items() if owner is not runner}
         self._committing = {future: pair for future, pair in self._committing.items() if pair[0] is not runner}
         self._queues.pop(runner.plan.task_id, None)
         for place in runner.task.places():
             self._read.pop(place, None)
-        runner.reopen(error)
+        while True:
+            self._wait_to_retry(runner.plan.task_id, error)
+            try:
+                return runner.reopen(error)
+            except StreamkitError as again:
+                error = again
+
+    def _wait_to_retry(self, what: str, error: StreamkitError) -> None:
+        """Wait, longer each time, before something is tried again; raise what must not be, or was too often."""
+        self._failures[what] += 1
+        failures = self._failures[what]
+        retriable = error.answer is Answer.RETRY
+        if not retriable and not isinstance(error, CommitFailedError) and error.answer is not Answer.RESTORE:
+            raise error
+        if failures > (_RETRIES_MAX if retriable else _ATTEMPTS_MAX):
+            raise error
+        if failures > 1 or retriable:
+            self._clock.wait(self._stop, min(_RETRY_MIN_MS * 2.0**failures, _RETRY_MAX_MS))
 
     def _start(self, pool: ThreadPoolExecutor, *, stopping: bool) -> None:
         """Give free threads to the tasks whose watermark is lowest, and to commits that are due."""
@@ -143,14 +170,14 @@ class Loop:
             task_id = runner.plan.task_id
             if task_id in busy:
                 continue
-            queued = [] if stopping else self._queues.pop(task_id, [])
+            queued = [] if stopping or runner.full else self._queues.pop(task_id, [])
             due = stopping and runner.task.dirty and not runner.committing.is_set()
             if queued or due or runner.commit_due(behind=behind):
                 self._computing[pool.submit(_compute, runner, queued, behind=behind, due=due)] = runner
 
     @property
     def _behind(self) -> bool:
-        bounded = any(runner.task.context.bounded for runner in self._runners.values())
+        bounded = any(runner.task.context.run.bounded for runner in self._runners.values())
         return bounded or self.lag > _SMALL_LAG
 
     def _fetch(self) -> bool:
@@ -159,7 +186,14 @@ class Loop:
         idle = not self._computing and not self._committing and not any(self._queues.values())
         due_soon = any(runner.task.dirty for runner in self._runners.values())
         wait_ms = (_DUE_MS if due_soon else _IDLE_MS) if idle else 0.0
-        fetched = self._fetcher.fetch(positions, wait_ms=wait_ms, bytes_max=self._options.fetch_bytes_max)
+        try:
+            fetched = self._fetcher.fetch(positions, wait_ms=wait_ms, bytes_max=self._options.fetch_bytes_max)
+        except StreamkitError as error:
+            if error.answer is not Answer.RETRY:
+                raise
+            self._wait_to_retry("", error)
+            return False
+        self._failures[""] = 0
         owners = {place: runner for runner in self._runners.values() for place in runner.task.places()}
         for part in fetched:
             place = part.topic_partition
@@ -175,18 +209,35 @@ class Loop:
     def _positions(self) -> dict[TopicPartition, int]:
         """Return where to fetch next: inputs with nothing queued, not at their end, not too far ahead in time."""
         wanted: dict[TopicPartition, int] = {}
-        sources: dict[TopicPartition, int] = {}
+        watermarks_ms: dict[TopicPartition, int] = {}
+        unread: set[TopicPartition] = set()
         for runner in self._runners.values():
             queued = {part.topic_partition for part in self._queues.get(runner.plan.task_id, [])}
             for place, position in runner.task.positions().items():
                 ahead = max(position, self._read.get(place, position))
+                if place in self._lags:
+                    watermarks_ms[place] = runner.task.input_watermark_ms(place)
+                    if ahead > position or self._lags[place]:
+                        unread.add(place)
                 end_offset = runner.task.end_offset(place)
-                if place in queued or (end_offset is not None and ahead >= end_offset):
-                    continue
-                wanted[place] = ahead
-                if place.topic in runner.plan.sub.source_topics:
-                    sources[place] = runner.task.input_watermark_ms(place)
-        return next_positions(wanted, sources, self._lags, self._skew_max_ms)
+                if place not in queued and (end_offset is None or ahead < end_offset):
+                    wanted[place] = ahead
+        return next_positions(wanted, watermarks_ms, unread, self._skew_max_ms)
+
+    def _first_lags(self) -> dict[TopicPartition, int]:
+        """Return how much there is to read of every source partition before anything is fetched."""
+        lags = {}
+        for runner in self._runners.values():
+            positions = {
+                place: position
+                for place, position in runner.task.positions().items()
+                if place.topic in runner.plan.sub.source_topics
+            }
+            ends = self._broker.admin.list_offsets(dict.fromkeys(positions, LAST_STABLE))
+            for place, position in positions.items():
+                end_offset = runner.task.end_offset(place)
+                lags[place] = max(0, (ends[place] if end_offset is None else end_offset) - position)
+        return lags
 
     def _trim(self, runner: TaskRunner, sealed: Sealed) -> None:
         """Let go of repartition records that every reader has committed, some megabytes at a time."""
@@ -201,7 +252,7 @@ class Loop:
 def next_positions(
     wanted: dict[TopicPartition, int],
     watermarks_ms: dict[TopicPartition, int],
-    lags: dict[TopicPartition, int],
+    unread: Set[TopicPartition],
     skew_max_ms: int,
 ) -> dict[TopicPartition, int]:
     """Leave out the sources that are too far ahead in event time of one that has records to read.
@@ -210,14 +261,12 @@ def next_positions(
 
     Args:
         wanted: Where each input would be read next.
-        watermarks_ms: Of the source partitions among them.
-        lags: Records still to read of each source partition, as far as known (unknown counts as some).
+        watermarks_ms: Of all source partitions that are not at their end, wanted now or not.
+        unread: Those of them that have records that are not computed yet.
         skew_max_ms: How far ahead is too far.
     """
     waiting = [
-        watermark_ms
-        for place, watermark_ms in watermarks_ms.items()
-        if lags.get(place, 1) > 0 and watermark_ms > NEVER_MS
+        watermark_ms for place, watermark_ms in watermarks_ms.items() if place in unread and watermark_ms > NEVER_MS
     ]
     if not waiting:
         return wanted

@@ -4,26 +4,31 @@ Opening the transactional producer fences the predecessor and ends its open tran
 offsets say the truth (rule D2). The store is an exact, older state, stamped with the changelog place it stands for;
 the tail of the changelog up to the last stable offset is applied on top. A store whose stamp is not in the log is set
 aside and rebuilt from the start of the changelog.
+
+The steps stand in one tuple, in their order; tests crash a task before and after each of them. None of them changes
+the log but the first, which fences; a store that is half brought forward bears its old stamp, and is brought forward
+from there again.
 """
 
+import contextlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
-from streamkit.broker import EARLIEST, LAST_STABLE, Broker, Fetcher, Producer
-from streamkit.errors import Answer, StoreDamagedError, StreamkitError, TaskCorruptedError
+from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Fetcher, Producer
+from streamkit.errors import Answer, CorruptBatchError, StoreDamagedError, StreamkitError, TaskCorruptedError
 from streamkit.log import decode
 from streamkit.records import EncodedRecords, TopicPartition
-from streamkit.runtime.build import TaskPlan
-from streamkit.runtime.commit import stamp_of
+from streamkit.runtime.build import TaskPlan, transactional_id
+from streamkit.runtime.commit import Observe, stamp_of
 from streamkit.runtime.position import InputPosition, Note, Position
 from streamkit.runtime.stores import Stores
 from streamkit.state import POSITION_KEY, Changes, MemoryStore, StateStore
 
-__all__ = ["Opened", "open_task", "read_to"]
+__all__ = ["OPENING_STEPS", "Opened", "open_task", "read_to"]
 
 _FETCH_BYTES: Final = 8 * 1024 * 1024
 _WAIT_MS: Final = 1000
@@ -44,54 +49,194 @@ class Opened:
     restored_count: int
 
 
-def open_task(plan: TaskPlan, broker: Broker, stores: Stores) -> Opened:
+def open_task(plan: TaskPlan, broker: Broker, stores: Stores, observe: Observe) -> Opened:
     """Open one task; local state that cannot be trusted is set aside and restored, once.
+
+    Args:
+        plan: Of the task.
+        broker: Where its log is.
+        stores: Where its state is.
+        observe: Told each step's name before it, and `opened` after the last.
 
     Raises:
         StoreLockedError: Another worker uses the state, or it is of another job.
-        TaskCorruptedError: Log and committed offsets disagree even after a restore. Nothing was written.
+        TaskCorruptedError: Log and committed offsets disagree, or the changelog is damaged, even after a restore.
+            Nothing was written to the log; the state that was there is set aside.
     """
-    producer = broker.producer(f"{plan.topology.job}-{plan.task_id}")
+    opening = Opening(plan, broker, stores)
     try:
+        opening.take(_OWNING_STEPS, observe)
         try:
-            return _open(plan, broker, stores, producer)
+            opening.take(_STORE_STEPS, observe)
         except StreamkitError as error:
             if error.answer is not Answer.RESTORE:
                 raise
-            stores.set_aside(plan.task_id, error.primary)
-            return _open(plan, broker, stores, producer)
+            opening.set_aside(error.primary)
+            opening.take(_STORE_STEPS, observe)
+        observe("opened")
+        return opening.opened()
     except BaseException:
-        producer.close()
-        stores.close(plan.task_id)
+        opening.abandon()
         raise
 
 
-def _open(plan: TaskPlan, broker: Broker, stores: Stores, producer: Producer) -> Opened:
-    committed = broker.group(plan.topology.job).committed()
-    inputs = _input_places(plan)
-    notes = {place: Note.from_text(committed[place].metadata) for place in inputs if place in committed}
-    transaction = max((note.transaction for note in notes.values()), default=0)
-    store: StateStore = stores.open(plan.task_id) if plan.sub.stores else MemoryStore()
-    try:
-        if plan.sub.stores:
-            position, places, count = _catch_up(plan, broker, store)
-        else:
-            carried = [note.position for note in notes.values() if note.position is not None]
-            position, places, count = (carried[0] if carried else Position()), {}, 0
-        if position.transaction != transaction:
+class Opening:
+    """One opening under way."""
+
+    def __init__(self, plan: TaskPlan, broker: Broker, stores: Stores) -> None:
+        """Prepare; nothing happens before `take`."""
+        self._plan, self._broker, self._stores = plan, broker, stores
+        self._producer: Producer | None = None
+        self._committed: dict[TopicPartition, CommittedOffset] = {}
+        self._notes: dict[TopicPartition, Note] = {}
+        self._store: StateStore | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._position, self._places, self._restored_count = Position(), dict[str, tuple[int, int]](), 0
+
+    def take(self, steps: tuple[Callable[["Opening"], None], ...], observe: Observe) -> None:
+        """Take some steps."""
+        for step in steps:
+            observe(step.__name__)
+            step(self)
+
+    def fence(self) -> None:
+        """Take the task over: its predecessor can commit nothing from now on."""
+        self._producer = self._broker.producer(transactional_id(self._plan.topology.job, self._plan.task_id))
+
+    def read_offsets(self) -> None:
+        """Learn how far the task has committed."""
+        committed = self._broker.group(self._plan.topology.job).committed()
+        places = _input_places(self._plan)
+        self._committed = {place: committed[place] for place in places if place in committed}
+        self._notes = {place: Note.from_text(offset.metadata) for place, offset in self._committed.items()}
+
+    def open_store(self) -> None:
+        """Open the store, and read its stamp."""
+        self._begin()
+        self._store = self._stores.open(self._plan.task_id) if self._plan.sub.stores else MemoryStore()
+        (stamp,) = self._store.get_many([POSITION_KEY])
+        if stamp is not None:
+            data = orjson.loads(stamp)
+            if data["log"] != self._broker.admin.log_id():
+                raise StoreDamagedError(f"the state of task {self._plan.task_id} is of another log, {data['log']}")
+            self._places = {topic: (offset, crc) for topic, (offset, crc) in data["at"].items()}
+            self._position = Position.from_json(data["position"])
+
+    def check_stamp(self) -> None:
+        """Refuse a store that is not an older state of this log."""
+        with self._changelog() as fetcher:
+            for topic, (offset, crc) in self._places.items():
+                place = TopicPartition(topic, self._plan.partition)
+                if _position_crc(self._broker, fetcher, place, offset) != crc:
+                    raise StoreDamagedError(
+                        f"the state of task {self._plan.task_id} stands for {place} offset {offset}, "
+                        "which the log does not have"
+                    )
+
+    def apply_changelog(self) -> None:
+        """Apply the tails of the changelogs above the stamp."""
+        with self._changelog() as fetcher:
+            for spec in self._plan.sub.stores:
+                place = TopicPartition(spec.changelog_topic, self._plan.partition)
+                begin = self._places[place.topic][0] + 1 if place.topic in self._places else None
+                for records in read_to(self._broker, fetcher, place, begin):
+                    self._apply(place.topic, records)
+
+    def _apply(self, topic: str, records: EncodedRecords) -> None:
+        assert self._store is not None, "the store was opened in an earlier step"
+        self._restored_count += len(records)
+        values = dict(zip(records.keys, records.values, strict=True))
+        said = values.pop(POSITION_KEY, None)
+        self._store.write(Changes(values={key: value for key, value in values.items() if key is not None}))
+        if said is not None:
+            where = len(records) - 1 - list(reversed(records.keys)).index(POSITION_KEY)
+            self._places[topic] = (int(records.offsets[where]), zlib.crc32(said))
+            spoken = Position.from_json(orjson.loads(said))
+            if spoken.transaction >= self._position.transaction:
+                self._position = spoken
+
+    def write_stamp(self) -> None:
+        """Stamp the store with the place that it stands for now."""
+        if self._restored_count:
+            assert self._store is not None, "the store was opened in an earlier step"
+            position = orjson.dumps(self._position.to_json())
+            stamp = stamp_of(self._broker.admin.log_id(), self._places, position)
+            self._store.write(Changes(values={POSITION_KEY: stamp}))
+
+    def agree(self) -> None:
+        """Compare the position with the committed offsets."""
+        carried = [note.position for note in self._notes.values() if note.position is not None]
+        if carried and not self._plan.sub.stores:
+            self._position = carried[0]
+        transaction = max((note.transaction for note in self._notes.values()), default=0)
+        if self._position.transaction != transaction:
             raise TaskCorruptedError(
-                f"task {plan.task_id} of job {plan.topology.job} is at transaction {position.transaction} by its "
-                f"changelog and at {transaction} by its committed offsets",
+                f"task {self._plan.task_id} of job {self._plan.topology.job} is at transaction "
+                f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets",
                 hint="the changelog or the offsets were changed from outside; give the job a new name to start over",
             )
         if transaction == 0:
             # Nothing was committed by the task; the start offsets were, with the marks of the run.
-            starts = {place: InputPosition(next_offset=committed[place].offset) for place in notes}
-            position = Position(inputs=starts)
-    except BaseException:
-        store.close()
-        raise
-    return Opened(producer=producer, store=store, position=position, places=places, restored_count=count)
+            starts = {place: InputPosition(next_offset=offset.offset) for place, offset in self._committed.items()}
+            self._position = Position(inputs=starts)
+
+    def set_aside(self, reason: str) -> None:
+        """Put the state out of the way."""
+        self._close_store()
+        self._stores.set_aside(self._plan.task_id, reason)
+
+    def opened(self) -> Opened:
+        """Return the open task."""
+        assert self._producer is not None, "all steps were taken"
+        assert self._store is not None, "all steps were taken"
+        return Opened(
+            producer=self._producer,
+            store=self._store,
+            position=self._position,
+            places=self._places,
+            restored_count=self._restored_count,
+        )
+
+    def abandon(self) -> None:
+        """Give back what was opened."""
+        self._close_store()
+        self._stores.close(self._plan.task_id)
+        if self._producer is not None:
+            self._producer.close()
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            # What is wrong with it is being answered already.
+            with contextlib.suppress(StreamkitError):
+                self._store.close()
+            self._store = None
+
+    @contextlib.contextmanager
+    def _changelog(self) -> Iterator[Fetcher]:
+        fetcher = self._broker.fetcher("read_committed")
+        try:
+            yield fetcher
+        except CorruptBatchError as error:
+            raise TaskCorruptedError(
+                f"the changelog of task {self._plan.task_id} is damaged: {error.primary}",
+                detail=error.detail,
+                hint=error.hint or "restore the file from a backup, or give the job a new name to start over",
+            ) from error
+        finally:
+            fetcher.close()
+
+
+_OWNING_STEPS: Final = (Opening.fence, Opening.read_offsets)
+_STORE_STEPS: Final = (
+    Opening.open_store,
+    Opening.check_stamp,
+    Opening.apply_changelog,
+    Opening.write_stamp,
+    Opening.agree,
+)
+OPENING_STEPS: Final[tuple[Callable[[Opening], None], ...]] = (*_OWNING_STEPS, *_STORE_STEPS)
 
 
 def _input_places(plan: TaskPlan) -> list[TopicPartition]:
@@ -99,60 +244,16 @@ def _input_places(plan: TaskPlan) -> list[TopicPartition]:
     return [TopicPartition(topic, plan.partition) for topic in topics]
 
 
-def _catch_up(plan: TaskPlan, broker: Broker, store: StateStore) -> tuple[Position, dict[str, tuple[int, int]], int]:
-    """Apply the changelog tails above the store's stamp; return the newest position."""
-    (stamp,) = store.get_many([POSITION_KEY])
-    log_id, places, position = broker.admin.log_id(), dict[str, tuple[int, int]](), Position()
-    fetcher = broker.fetcher("read_committed")
-    try:
-        if stamp is not None:
-            data = orjson.loads(stamp)
-            places = {topic: (offset, crc) for topic, (offset, crc) in data["at"].items()}
-            position = Position.from_json(data["position"])
-            _check_stamp(plan, broker, fetcher, data["log"], places)
-        count = 0
-        raw = orjson.dumps(position.to_json())
-        for spec in plan.sub.stores:
-            place = TopicPartition(spec.changelog_topic, plan.partition)
-            begin = places[place.topic][0] + 1 if place.topic in places else None
-            for records in read_to(broker, fetcher, place, begin):
-                count += len(records)
-                values = dict(zip(records.keys, records.values, strict=True))
-                said = values.pop(POSITION_KEY, None)
-                store.write(Changes(values={key: value for key, value in values.items() if key is not None}))
-                if said is not None:
-                    where = len(records) - 1 - list(reversed(records.keys)).index(POSITION_KEY)
-                    places[place.topic] = (int(records.offsets[where]), zlib.crc32(said))
-                    spoken = Position.from_json(orjson.loads(said))
-                    if spoken.transaction >= position.transaction:
-                        position, raw = spoken, said
-        if count:
-            store.write(Changes(values={POSITION_KEY: stamp_of(log_id, places, raw)}))
-        return position, places, count
-    finally:
-        fetcher.close()
-
-
-def _check_stamp(
-    plan: TaskPlan, broker: Broker, fetcher: Fetcher, log_id: str, places: Mapping[str, tuple[int, int]]
-) -> None:
-    """Refuse a store that is not an older state of this log."""
-    if log_id != broker.admin.log_id():
-        raise StoreDamagedError(f"the state of task {plan.task_id} belongs to the log {log_id}, not to this one")
-    for topic, (offset, crc) in places.items():
-        place = TopicPartition(topic, plan.partition)
-        end_offset = broker.admin.list_offsets({place: LAST_STABLE})[place]
-        if offset < end_offset:
-            for fetched in fetcher.fetch({place: offset}, wait_ms=_WAIT_MS, bytes_max=1):
-                records = decode(fetched.record_batches, from_offset=offset)
-                if len(records) and records.offsets[0] == offset and zlib.crc32(records.values[0] or b"") == crc:
-                    break
-            else:
-                offset = end_offset
-        if offset >= end_offset:
-            raise StoreDamagedError(
-                f"the state of task {plan.task_id} stands for {place} offset {offset}, which the log does not have"
-            )
+def _position_crc(broker: Broker, fetcher: Fetcher, place: TopicPartition, offset: int) -> int | None:
+    """Return the CRC-32 of the record at an offset, None if the log has none there."""
+    begin = broker.admin.list_offsets({place: EARLIEST})[place]
+    if not begin <= offset < broker.admin.list_offsets({place: LAST_STABLE})[place]:
+        return None
+    for fetched in fetcher.fetch({place: offset}, wait_ms=_WAIT_MS, bytes_max=1):
+        records = decode(fetched.record_batches, from_offset=offset)
+        if len(records) and records.offsets[0] == offset:
+            return zlib.crc32(records.values[0] or b"")
+    return None
 
 
 def read_to(broker: Broker, fetcher: Fetcher, place: TopicPartition, begin: int | None) -> Iterator[EncodedRecords]:

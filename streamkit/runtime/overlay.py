@@ -43,9 +43,11 @@ class Overlay:
         """Return current values; what lies in the store is read in one sorted multi-get."""
         found: dict[bytes, bytes | None] = {}
         missing: list[bytes] = []
+        # Asked for once: the thread that commits may end the commit meanwhile, when the store has what is in it.
+        committing = self._committing
         layers = [self._pending.values]
-        if self._committing is not None:
-            layers.append(self._committing.values)
+        if committing is not None:
+            layers.append(committing.values)
         for key in keys:
             for layer in layers:
                 if key in layer:

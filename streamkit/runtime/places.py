@@ -37,9 +37,10 @@ def processing_error(batch: Batch, index: int, node: str, cause: Exception) -> P
 
 def rows_in_record(batch: Batch) -> npt.NDArray[np.int64]:
     """Return each row's index among the rows of its own record, which no cut of the batch changes."""
-    offsets = batch.offsets
+    # Records of one offset but two timestamps are results of two windows.
+    offsets, stamps = batch.offsets, batch.timestamps_ms
     indices = np.arange(len(offsets), dtype=np.int64)
-    begins = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
+    begins = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1) | np.diff(stamps, prepend=stamps[0]))
     return indices - np.repeat(begins, np.diff(begins, append=len(offsets)))
 
 

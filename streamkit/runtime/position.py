@@ -13,7 +13,25 @@ import orjson
 
 from streamkit.records import NEVER_MS, TopicPartition
 
-__all__ = ["ChannelPosition", "InputPosition", "Note", "Position", "RunMark"]
+__all__ = ["ChannelPosition", "InputPosition", "Note", "Position", "Run", "RunMark"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The run that is going on, the same for all tasks of a job.
+
+    Args:
+        number: From 1; end marks belong to it.
+        bounded: Whether it ends.
+        published_ms: Windows that begin at or before this may have been published by an earlier bounded run.
+        left_run: The bounded run that was left before its end for this one (0: none); the tables without windows that
+            it changed were not written yet.
+    """
+
+    number: int = 1
+    bounded: bool = False
+    published_ms: int = NEVER_MS
+    left_run: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +39,12 @@ class RunMark:
     """What one run reads of one source partition.
 
     Args:
-        run: Number of the run, from 1; end marks belong to it.
+        run: The run.
         end_offset: Where a bounded run ends; None for an unbounded one.
-        published_ms: Windows that begin at or before this were published by an earlier bounded run.
+        published_ms: Windows of its records that begin at or before this were published by an earlier bounded run.
     """
 
-    run: int = 1
+    run: Run = field(default_factory=Run)
     end_offset: int | None = None
     published_ms: int = NEVER_MS
 
@@ -55,8 +73,8 @@ class InputPosition:
 class Position:
     """How far a task is.
 
-    `transaction` counts its commits. `ended_run` is the bounded run it has finished (0: none). `counters` are totals
-    over all runs; `digests` hold each store's digest as JSON text.
+    `transaction` counts its commits. `ended_run` is the bounded run it has finished or left (0: none). `counters` are
+    totals over all runs; `digests` hold each store's digest as JSON text.
     """
 
     transaction: int = 0
@@ -107,7 +125,8 @@ class Note:
 
     Args:
         transaction: Number of the task's last commit; its position must bear the same one.
-        ended_run: The bounded run that the task has finished (0: none).
+        ended_run: The bounded run that the task has finished or left (0: none).
+        closed_run: The bounded run whose end closed windows of the task (0: none).
         max_timestamp_ms: Of a source partition: the largest timestamp so far.
         mark: Of a source partition: what the run reads of it.
         partition_count: Of a source partition: how many its topic had when the run began.
@@ -116,6 +135,7 @@ class Note:
 
     transaction: int = 0
     ended_run: int = 0
+    closed_run: int = 0
     max_timestamp_ms: int = NEVER_MS
     mark: RunMark | None = None
     partition_count: int = 0
@@ -123,9 +143,15 @@ class Note:
 
     def to_text(self) -> str:
         """Return the JSON text that is committed with the offset."""
-        data: dict[str, Any] = {"txn": self.transaction, "ended": self.ended_run, "max": self.max_timestamp_ms}
+        data: dict[str, Any] = {
+            "txn": self.transaction,
+            "ended": self.ended_run,
+            "closed": self.closed_run,
+            "max": self.max_timestamp_ms,
+        }
         if self.mark is not None:
-            data["mark"] = [self.mark.run, self.mark.end_offset, self.mark.published_ms]
+            run = self.mark.run
+            data["mark"] = [run.number, self.mark.end_offset, self.mark.published_ms, run.published_ms, run.left_run]
             data["count"] = self.partition_count
         if self.position is not None:
             data["position"] = self.position.to_json()
@@ -139,11 +165,14 @@ class Note:
         data = orjson.loads(text)
         mark = None
         if "mark" in data:
-            run, end_offset, published_ms = data["mark"]
-            mark = RunMark(run=run, end_offset=end_offset, published_ms=published_ms)
+            number, end_offset, own_ms, published_ms, left_run = data["mark"]
+            bounded = end_offset is not None
+            run = Run(number=number, bounded=bounded, published_ms=published_ms, left_run=left_run)
+            mark = RunMark(run=run, end_offset=end_offset, published_ms=own_ms)
         return cls(
             transaction=data["txn"],
             ended_run=data["ended"],
+            closed_run=data["closed"],
             max_timestamp_ms=data["max"],
             mark=mark,
             partition_count=data.get("count", 0),

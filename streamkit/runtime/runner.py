@@ -3,14 +3,15 @@
 One commit is under way at a time; computing goes on meanwhile in the other generation of the overlay.
 """
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import Final
 
-from streamkit.broker import Broker, Fetched, Producer
-from streamkit.errors import Answer, StreamkitError
+from streamkit.broker import Broker, Fetched
+from streamkit.errors import Answer, StateError, StreamkitError
 from streamkit.runtime.build import TaskPlan
-from streamkit.runtime.commit import Commit, Observe
+from streamkit.runtime.commit import Commit, Observe, Publisher
 from streamkit.runtime.opening import Opened, open_task
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.stores import Stores
@@ -26,14 +27,12 @@ _FLUSH_RECORDS: Final = 200_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerEnvironment:
-    """What all runners of one worker share. `observe` is told the steps of every commit."""
+    """What all runners of one worker share. `observe` is told the steps of every opening and every commit."""
 
     broker: Broker
     stores: Stores
     clock: Clock
     options: RunOptions
-    run: int
-    bounded: bool
     observe: Observe
 
 
@@ -48,9 +47,9 @@ class TaskRunner:
     def __init__(self, plan: TaskPlan, environment: RunnerEnvironment) -> None:
         """Open the task."""
         self.plan, self._environment = plan, environment
-        self._publisher: Producer | None = None
+        self._publisher: Publisher | None = None
         if environment.options.guarantee == "at-least-once":
-            self._publisher = environment.broker.producer()
+            self._publisher = Publisher(environment.broker.producer())
         self._read_bytes = 0
         self._open()
         counters = self.task.context.counters
@@ -58,10 +57,8 @@ class TaskRunner:
 
     def _open(self) -> None:
         environment = self._environment
-        self._opened: Opened = open_task(self.plan, environment.broker, environment.stores)
-        self.task = Task(
-            self.plan, self._opened.store, self._opened.position, run=environment.run, bounded=environment.bounded
-        )
+        self._opened: Opened = open_task(self.plan, environment.broker, environment.stores, environment.observe)
+        self.task = Task(self.plan, self._opened.store, self._opened.position)
         self._committed_ms = environment.clock.monotonic_ms()
         self._flushed_ms = self._committed_ms
         self._bytes_since = 0
@@ -75,16 +72,15 @@ class TaskRunner:
         self._bytes_since += size_bytes
         self._read_bytes += size_bytes
         if self._publisher is not None:
-            self._publish_now()
+            # Outputs go out as soon as they exist.
+            self.task.merge_updates()
+            self._publisher.send(self.task.context.outputs.take())
         return count
 
-    def _publish_now(self) -> None:
-        """At-least-once: outputs go out as soon as they exist."""
-        self.task.merge_deltas()
-        assert self._publisher is not None, "only at-least-once publishes at once"
-        outputs = self.task.context.outputs.take()
-        for place in sorted(outputs):
-            self._publisher.send(place, outputs[place])
+    @property
+    def full(self) -> bool:
+        """Whether it has read enough for another commit while one is under way: it must wait for that first."""
+        return self.committing.is_set() and self._bytes_since >= self._environment.options.commit_bytes_max
 
     def commit_due(self, *, behind: bool) -> bool:
         """Return whether a commit should start now: soon when caught up, by time or bytes when behind."""
@@ -102,7 +98,10 @@ class TaskRunner:
         self.committing.set()
         self._bytes_since = 0
         self._committed_ms = self._environment.clock.monotonic_ms()
-        return self.task.seal()
+        sealed = self.task.seal()
+        if self._publisher is not None:
+            self._publisher.send(sealed.outputs)
+        return sealed
 
     def finish(self, sealed: Sealed) -> None:
         """Commit what was sealed, and flush the store when its changelog tail has grown long."""
@@ -140,16 +139,23 @@ class TaskRunner:
         The outcome of the last commit is read from the log; a store that `error` says is damaged is restored.
         """
         self._opened.producer.close()
-        self._opened.store.close()
+        # A store that cannot be flushed is closed all the same, and is brought forward or restored.
+        with contextlib.suppress(StateError):
+            self._opened.store.close()
         if error.answer is Answer.RESTORE:
             self._environment.stores.set_aside(self.plan.task_id, error.primary)
         self._environment.stores.close(self.plan.task_id)
         self._open()
 
     def close(self) -> None:
-        """Close cleanly: flush the store, give everything back. Uncommitted work is dropped."""
-        self._opened.producer.close()
-        if self._publisher is not None:
-            self._publisher.close()
-        self._opened.store.close()
-        self._environment.stores.close(self.plan.task_id)
+        """Close cleanly: flush the store, give everything back. Uncommitted work is dropped.
+
+        Raises:
+            StreamkitError: Something could not be closed; the rest is closed all the same.
+        """
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._environment.stores.close, self.plan.task_id)
+            closing.callback(self._opened.store.close)
+            if self._publisher is not None:
+                closing.callback(self._publisher.close)
+            closing.callback(self._opened.producer.close)

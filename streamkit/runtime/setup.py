@@ -7,14 +7,14 @@ offsets when the run first starts, in one commit: whoever resumes it ends where 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, TopicDescription
+from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Group, TopicDescription
 from streamkit.errors import TopologyError, UnknownTopicError
 from streamkit.graph import Aggregation, Source
 from streamkit.records import NEVER_MS, TopicPartition
-from streamkit.runtime.build import TaskPlan
+from streamkit.runtime.build import TaskPlan, task_id, transactional_id
 from streamkit.runtime.operators.stateless import StepCheck
 from streamkit.runtime.options import RunOptions
-from streamkit.runtime.position import Note, RunMark
+from streamkit.runtime.position import Note, Run, RunMark
 from streamkit.topology import SubTopology, Topology
 
 __all__ = ["JobPlan", "prepare"]
@@ -28,8 +28,7 @@ class JobPlan:
     """All tasks of a run; `finished` if there is nothing left to do in it."""
 
     tasks: tuple[TaskPlan, ...]
-    run: int
-    bounded: bool
+    run: Run
     finished: bool
 
 
@@ -44,10 +43,13 @@ def prepare(topology: Topology, broker: Broker, options: RunOptions, check: Step
     _check_sources(topology, topics)
     task_counts = {sub.index: _task_count(topology, sub, topics) for sub in topology.sub_topologies}
     counts = _make_topics(topology, broker, topics, task_counts)
-    marks, finished = _fix_run(topology, broker, options, counts)
+    marks, finished = _fix_run(topology, broker, options, counts, task_counts)
+    run = next(iter(marks.values())).run
     channels = {
         repartition.topic: tuple(
-            f"{upstream}_{partition}" for upstream in repartition.upstream for partition in range(task_counts[upstream])
+            task_id(upstream, partition)
+            for upstream in repartition.upstream
+            for partition in range(task_counts[upstream])
         )
         for repartition in topology.repartitions
     }
@@ -58,14 +60,14 @@ def prepare(topology: Topology, broker: Broker, options: RunOptions, check: Step
             partition=partition,
             partition_counts=counts,
             channels=channels,
+            run=run,
             marks={topic: marks[TopicPartition(topic, partition)] for topic in _read_here(sub, partition, counts)},
             check=check,
         )
         for sub in topology.sub_topologies
         for partition in range(task_counts[sub.index])
     )
-    some = next(iter(marks.values()))
-    return JobPlan(tasks=tasks, run=some.run, bounded=some.end_offset is not None, finished=finished)
+    return JobPlan(tasks=tasks, run=run, finished=finished)
 
 
 def _read_here(sub: SubTopology, partition: int, counts: Mapping[str, int]) -> list[str]:
@@ -126,49 +128,118 @@ def _make_topics(
 
 
 def _fix_run(
-    topology: Topology, broker: Broker, options: RunOptions, counts: Mapping[str, int]
+    topology: Topology,
+    broker: Broker,
+    options: RunOptions,
+    counts: Mapping[str, int],
+    task_counts: Mapping[int, int],
 ) -> tuple[dict[TopicPartition, RunMark], bool]:
     """Return what the run reads of each source partition, and whether it is finished."""
     group = broker.group(topology.job)
-    committed = group.committed()
-    notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
     sources = [
         TopicPartition(topic, partition)
         for sub in topology.sub_topologies
         for topic in sub.source_topics
         for partition in range(counts[topic])
     ]
-    known = {place: notes[place].mark for place in sources if place in notes}
-    _check_counts(notes, counts)
-    old = {place: mark for place, mark in known.items() if mark is not None}
-    run = max((mark.run for mark in old.values()), default=0)
-    bounded = any(mark.end_offset is not None for mark in old.values())
-    finished = bounded and _all_ended(topology, notes, counts, run)
-    if len(old) == len(sources):
-        resumes = bounded and (not finished or not options.go_on) if options.bounded else not bounded
-        if resumes:
-            return old, finished
+    before = _Before.read(topology, group, sources, counts)
+    if before.resumed_by(options):
+        return before.marks, before.finished
+    if before.notes:
+        # Their offsets are written anew: nobody may move them meanwhile.
+        _fence(topology, broker, task_counts)
+        before = _Before.read(topology, group, sources, counts)
     ends = dict(broker.admin.list_offsets(dict.fromkeys(sources, LAST_STABLE))) if options.bounded else {}
-    published_ms = _published_ms(notes, old, sources, run) if bounded else NEVER_MS
-    marks = {
-        place: RunMark(
-            run=run + 1,
-            end_offset=ends.get(place),
-            published_ms=max(published_ms, old[place].published_ms if place in old else NEVER_MS),
-        )
-        for place in sources
-    }
-    starts = broker.admin.list_offsets({place: EARLIEST for place in sources if place not in committed})
+    published_ms = before.published_ms(sources)
+    run = before.next_run(bounded=options.bounded, published_ms=max(published_ms.values()))
+    marks = {place: RunMark(run=run, end_offset=ends.get(place), published_ms=published_ms[place]) for place in sources}
+    starts = broker.admin.list_offsets({place: EARLIEST for place in sources if place not in before.offsets})
     group.commit(
         {
             place: CommittedOffset(
-                offset=committed[place].offset if place in committed else starts[place],
-                metadata=replace(notes.get(place, Note()), mark=mark, partition_count=counts[place.topic]).to_text(),
+                offset=before.offsets.get(place, starts.get(place, 0)),
+                metadata=replace(
+                    before.notes.get(place, Note()), mark=mark, partition_count=counts[place.topic]
+                ).to_text(),
             )
             for place, mark in marks.items()
         }
     )
     return marks, False
+
+
+def _fence(topology: Topology, broker: Broker, task_counts: Mapping[int, int]) -> None:
+    """Take every task away from whoever still runs it."""
+    for sub in topology.sub_topologies:
+        for partition in range(task_counts[sub.index]):
+            broker.producer(transactional_id(topology.job, task_id(sub.index, partition))).close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """What the committed offsets say of the runs so far: the marks are those of the last one."""
+
+    offsets: Mapping[TopicPartition, int]
+    notes: Mapping[TopicPartition, Note]
+    marks: dict[TopicPartition, RunMark]
+    complete: bool
+    finished: bool
+
+    @classmethod
+    def read(
+        cls, topology: Topology, group: Group, sources: list[TopicPartition], counts: Mapping[str, int]
+    ) -> "_Before":
+        """Read it.
+
+        Raises:
+            TopologyError: A source had another partition count.
+        """
+        committed = group.committed()
+        notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
+        _check_counts(notes, counts)
+        marks = {place: mark for place in sources if place in notes and (mark := notes[place].mark) is not None}
+        last = max((mark.run.number for mark in marks.values()), default=0)
+        bounded = any(mark.run.bounded for mark in marks.values())
+        return cls(
+            offsets={place: offset.offset for place, offset in committed.items()},
+            notes=notes,
+            marks=marks,
+            complete=len(marks) == len(sources),
+            finished=bounded and _all_ended(topology, notes, counts, last),
+        )
+
+    def resumed_by(self, options: RunOptions) -> bool:
+        """Return whether a run with these options is the last one, gone on with."""
+        if not self.complete:
+            return False
+        bounded = any(mark.run.bounded for mark in self.marks.values())
+        return bounded and (not self.finished or not options.go_on) if options.bounded else not bounded
+
+    @property
+    def last(self) -> Run:
+        """The last run, number 0 if there was none."""
+        return max((mark.run for mark in self.marks.values()), key=lambda run: run.number, default=Run(number=0))
+
+    def published_ms(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return how far windows of each source partition's records have been published by the ends of runs.
+
+        Where the end of a run closed windows, it closed all that had begun: those of a task, and behind a shuffle
+        those that any source partition may have rows in.
+        """
+        closed = {place for place, note in self.notes.items() if note.closed_run >= self.last.number > 0}
+        everywhere = not closed <= set(sources)
+        seen_ms = max((note.max_timestamp_ms for note in self.notes.values()), default=NEVER_MS)
+        before = {place: self.marks.get(place, RunMark()).published_ms for place in sources}
+        return {
+            place: max(before_ms, seen_ms) if everywhere or place in closed else before_ms
+            for place, before_ms in before.items()
+        }
+
+    def next_run(self, *, bounded: bool, published_ms: int) -> Run:
+        """Return the run that follows."""
+        last = self.last
+        left_run = last.number if last.bounded and not self.finished else 0
+        return Run(number=last.number + 1, bounded=bounded, published_ms=published_ms, left_run=left_run)
 
 
 def _check_counts(notes: Mapping[TopicPartition, Note], counts: Mapping[str, int]) -> None:
@@ -190,12 +261,3 @@ def _all_ended(topology: Topology, notes: Mapping[TopicPartition, Note], counts:
                 if note is None or note.ended_run < run:
                     return False
     return True
-
-
-def _published_ms(
-    notes: Mapping[TopicPartition, Note], old: Mapping[TopicPartition, RunMark], sources: list[TopicPartition], run: int
-) -> int:
-    """Return how far windows may have been published by the bounded run that ended, or was cut short."""
-    if not any(note.ended_run >= run for note in notes.values()):
-        return NEVER_MS
-    return max((notes[place].max_timestamp_ms for place in sources if place in notes), default=NEVER_MS)

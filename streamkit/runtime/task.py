@@ -53,7 +53,7 @@ class Sealed:
 class Task:
     """The operators of one task, and its position."""
 
-    def __init__(self, plan: TaskPlan, store: StateStore, position: Position, *, run: int, bounded: bool) -> None:
+    def __init__(self, plan: TaskPlan, store: StateStore, position: Position) -> None:
         """Go on from `position`, whose state `store` holds."""
         self.plan, self._transaction = plan, position.transaction
         self._ended_run = position.ended_run
@@ -61,14 +61,16 @@ class Task:
         self.context = TaskContext(
             partition=plan.partition,
             overlay=self._overlay,
-            run=run,
-            bounded=bounded,
+            run=plan.run,
             counters=Counters(**position.counters),
         )
         self._parts = build_parts(plan, position, self.context)
         self._dirty = False
         self._tell()
-        self._dirty = self.ended
+        left = self._ended_run < plan.run.left_run
+        if left:
+            self._emit_changed(plan.run.left_run)
+        self._dirty = self.ended or left
 
     @property
     def task_id(self) -> str:
@@ -78,7 +80,7 @@ class Task:
     @property
     def finished(self) -> bool:
         """Whether the end of this run was reached in an earlier transaction."""
-        return self.context.bounded and self._ended_run >= self.context.run
+        return self.plan.run.bounded and self._ended_run >= self.plan.run.number
 
     @property
     def ended(self) -> bool:
@@ -98,11 +100,7 @@ class Task:
 
     def positions(self) -> dict[TopicPartition, int]:
         """Return where each input is read next; inputs of a bounded run that are at their end are left out."""
-        return {
-            place: reader.next_offset
-            for place, reader in self._parts.inputs.items()
-            if not (reader.ended and self.context.bounded)
-        }
+        return {place: reader.next_offset for place, reader in self._parts.inputs.items() if not reader.ended}
 
     def places(self) -> list[TopicPartition]:
         """Return all inputs."""
@@ -138,10 +136,17 @@ class Task:
         for reader in self._parts.inputs.values():
             reader.tell()
 
-    def merge_deltas(self) -> None:
-        """Merge the aggregations' deltas into the overlay now, so that updates are emitted at once."""
+    def _emit_changed(self, run_number: int) -> None:
+        """Write the tables without windows that a bounded run has changed."""
         for aggregate in self._parts.aggregates:
-            aggregate.seal()
+            aggregate.emit_changed(run_number)
+        self._ended_run = run_number
+
+    def merge_updates(self) -> None:
+        """Merge the deltas of tables that emit updates into the overlay now, so that these are emitted at once."""
+        for aggregate in self._parts.aggregates:
+            if aggregate.spec.emit == "update":
+                aggregate.seal()
 
     def seal(self) -> Sealed:
         """Return what the next transaction writes, and start a new generation.
@@ -150,10 +155,11 @@ class Task:
         """
         for aggregate in self._parts.aggregates:
             aggregate.seal()
+        if self.ended:
+            # Here and not when an input ends: a task that is opened again learns once more which inputs have ended.
+            self._emit_changed(self.plan.run.number)
         for writer in self._parts.writers:
             writer.seal()
-        if self.ended:
-            self._ended_run = self.context.run
         self._transaction += 1
         position = self._position()
         generation = self._overlay.freeze()
@@ -199,11 +205,13 @@ class Task:
     def _offsets(self, position: Position, *, stateful: bool) -> dict[TopicPartition, CommittedOffset]:
         offsets = {}
         carried = None if stateful else position
+        closed_run = self.plan.run.number if any(one.closed_by_end for one in self._parts.aggregates) else 0
         for place, reader in self._parts.inputs.items():
             source = isinstance(reader, SourceInput)
             note = Note(
                 transaction=position.transaction,
                 ended_run=position.ended_run,
+                closed_run=closed_run,
                 max_timestamp_ms=position.inputs[place].max_timestamp_ms,
                 mark=self.plan.marks[place.topic] if source else None,
                 partition_count=self.plan.partition_counts[place.topic] if source else 0,

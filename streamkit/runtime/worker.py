@@ -5,6 +5,7 @@ GIL, so fetching and decoding the next batch overlaps with computing on this one
 time. What is read next changes memory and speed, never results.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -44,7 +45,7 @@ class Worker:
         options: What the user asked for.
         fs: For state directories.
         clock: For intervals.
-        observe: Told each step of each commit, for crash tests.
+        observe: Told each step of each opening and each commit, for crash tests.
     """
 
     def __init__(
@@ -80,20 +81,16 @@ class Worker:
             stores=self._stores(),
             clock=self._clock,
             options=self._options,
-            run=plan.run,
-            bounded=plan.bounded,
             observe=self._observe,
         )
-        try:
+        with contextlib.ExitStack() as closing:
             for task in plan.tasks:
                 self._runners.append(TaskRunner(task, environment))
+                closing.callback(self._runners[-1].close)
             loop = Loop(self._runners, self._broker, self._options, self._clock, self._skew_max_ms())
             told = on_progress if on_progress is not None else _untold
             loop.run(stop, lambda: told(self._progress(started_ms, loop.lag)))
-            return self._summary(started_ms, finished=plan.bounded and all(r.task.finished for r in self._runners))
-        finally:
-            for runner in self._runners:
-                runner.close()
+            return self._summary(started_ms, finished=plan.run.bounded and all(r.task.finished for r in self._runners))
 
     def _stores(self) -> Stores:
         if self._options.state_dir is None:

@@ -111,8 +111,6 @@ class TestDriver:
             stores=self._stores,
             clock=self.clock,
             options=options,
-            run=plan.run,
-            bounded=plan.bounded,
             observe=self._observe,
         )
         self._runners = [TaskRunner(task, environment) for task in plan.tasks]

@@ -18,7 +18,7 @@ from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores
 from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng
-from streamkit.state import POSITION_KEY
+from streamkit.state import POSITION_KEY, MemoryStore
 from streamkit.topology import compile_graph
 
 
@@ -27,7 +27,7 @@ class Crashed(BaseException):
 
 
 class Machine:
-    """One machine; `crash_at` is told every commit step and may raise `Crashed`."""
+    """One machine; `crash_at` is told every step of every opening and commit, and may raise `Crashed`."""
 
     def __init__(self, job: Job, partitions: dict[str, int], *, guarantee: Guarantee = "exactly-once") -> None:
         self.topology = compile_graph(job.build())
@@ -37,6 +37,7 @@ class Machine:
         self.guarantee = guarantee
         self.crash_at: Callable[[str], None] = lambda step: None
         self.runners: list[TaskRunner] = []
+        self.survivors: tuple[MemoryFileSystem, dict[str, MemoryStore]] | None = None
         self.boot()
         for topic, count in partitions.items():
             self.broker.admin.create_topic(topic, count)
@@ -62,9 +63,7 @@ class Machine:
             stores=self.stores,
             clock=self.clock,
             options=options,
-            run=plan.run,
-            bounded=plan.bounded,
-            observe=lambda step: self.crash_at(step),
+            observe=self._observe,
         )
         self.runners = [TaskRunner(task, environment) for task in plan.tasks]
         self.fetcher = self.broker.fetcher()
@@ -75,12 +74,24 @@ class Machine:
             runner.close()
         self.runners = []
 
-    def crash(self) -> None:
-        """Lose the power: unsynced bytes and unflushed stores are gone."""
+    def _observe(self, step: str) -> None:
+        try:
+            self.crash_at(step)
+        except Crashed:
+            # What dies now closes nothing: whatever is closed or flushed on the way up happens to another machine.
+            self.survivors = self._survivors()
+            raise
+
+    def _survivors(self) -> tuple[MemoryFileSystem, dict[str, MemoryStore]]:
+        return self.fs.crashed(), {task_id: store.survivor() for task_id, store in self.stores.stores.items()}
+
+    def crash(self, *, lose_state: bool = False) -> None:
+        """Lose the power: unsynced bytes and unflushed stores are gone, with `lose_state` the stores altogether."""
         self.runners = []
-        self.fs = self.fs.crashed()
-        for task_id in list(self.stores.stores):
-            self.stores.stores[task_id] = self.stores.stores[task_id].survivor()
+        self.fs, stores = self.survivors or self._survivors()
+        self.survivors = None
+        self.stores = MemoryStores()
+        self.stores.stores = {} if lose_state else stores
         self.boot()
 
     def step(self, rng: random.Random) -> None:
@@ -98,23 +109,50 @@ class Machine:
     def finished(self) -> bool:
         return all(runner.task.finished for runner in self.runners)
 
+    def drain(self, rng: random.Random) -> None:
+        """Step an unbounded run until everything there is was read and committed."""
+        while True:
+            for _ in range(10):
+                self.step(rng)
+            positions = {place: at for runner in self.runners for place, at in runner.task.positions().items()}
+            if not any(runner.task.dirty for runner in self.runners) and not self.fetcher.fetch(
+                positions, wait_ms=0, bytes_max=1
+            ):
+                return
+
     def run_bounded(self, rng: random.Random, *, go_on: bool = False) -> int:
         """Run a bounded run to its end, over every crash; return how many crashes there were."""
+        return self.run(rng, bounded=True, go_on=go_on)
+
+    def run(self, rng: random.Random, *, bounded: bool, go_on: bool = False, state_losses: float = 0.0) -> int:
+        """Run to the end, or until nothing is left to read, over every crash; return how many crashes there were.
+
+        Args:
+            rng: Draws the schedule.
+            bounded: Which kind of run.
+            go_on: Begin another bounded run, if the last one is finished.
+            state_losses: In how many of the crashes the state directories are lost too.
+        """
         crashes = 0
         while True:
             try:
-                self.open(go_on=go_on and not crashes)
-                while not self.finished:
-                    self.step(rng)
+                # Once the next run was fixed it is resumed; before, it is still to begin.
+                self.open(bounded=bounded, go_on=go_on)
+                go_on = False
+                if bounded:
+                    while not self.finished:
+                        self.step(rng)
+                else:
+                    self.drain(rng)
                 self.close()
                 return crashes
             except Crashed:
                 crashes += 1
-                self.crash()
+                self.crash(lose_state=rng.random() < state_losses)
 
     def read(self, topic: str) -> list[tuple[bytes | None, bytes | None, int]]:
         """Return (key, value, timestamp) of every committed record."""
-        rows = []
+        rows: list[tuple[bytes | None, bytes | None, int]] = []
         fetcher = self.broker.fetcher()
         for partition in range(self.broker.admin.describe_topics()[topic].partition_count):
             for records in read_to(self.broker, fetcher, TopicPartition(topic, partition), None):

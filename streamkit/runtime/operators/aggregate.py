@@ -29,13 +29,17 @@ _SCANNED_ROWS = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateSpec:
-    """What one aggregation is; `window` None keeps one group a key for ever."""
+    """What one aggregation is; `window` None keeps one group a key for ever.
+
+    `published_ms` goes with its results: windows of them that begin at or before it were published by an earlier run.
+    """
 
     node: str
     store_index: int
     window: Tumbling | None
     emit: Emit
     ordered: bool
+    published_ms: int = NEVER_MS
 
 
 class AggregateOperator:
@@ -60,9 +64,9 @@ class AggregateOperator:
         self._ended = False
 
     @property
-    def pending(self) -> bool:
-        """Whether a commit has something to write for it."""
-        return len(self._groups) > 0
+    def closed_by_end(self) -> bool:
+        """Whether the end of this run closed its windows."""
+        return self._ended and self.spec.window is not None
 
     def receive(self, batch: Batch) -> None:
         """Fold rows without windows."""
@@ -72,9 +76,11 @@ class AggregateOperator:
         """Fold rows that were not shuffled."""
         if self.spec.ordered:
             assert isinstance(self._groups, RowGroups), "an ordered fold is a Python function"
-            missing = self._groups.missing_keys(batch, ends_ms)
-            self._load(missing)
+            self._load([pair for pair in self._groups.missing_keys(batch, ends_ms) if self._may_be_stored(pair[0])])
         self._groups.add(batch, ends_ms)
+
+    def _may_be_stored(self, end_ms: int) -> bool:
+        return self.spec.window is None or end_ms in self._stored_ends
 
     def _load(self, pairs: list[tuple[int, bytes]]) -> None:
         """Load stored accumulators, for a fold that cannot merge."""
@@ -99,7 +105,7 @@ class AggregateOperator:
     def _with_run(self, values: list[bytes]) -> list[bytes]:
         if self.spec.window is not None:
             return values
-        run = _RUN.pack(self._context.run)
+        run = _RUN.pack(self._context.run.number)
         return [run + value for value in values]
 
     def advance(self, watermark_ms: int) -> None:
@@ -113,15 +119,12 @@ class AggregateOperator:
         self.out.advance(watermark_ms - window.grace_ms)
 
     def end(self) -> None:
-        """Close everything: no more input comes in this run."""
+        """Close all windows: no more input comes in this run."""
         if self._ended:
             return
         self._ended = True
         if self.spec.window is not None:
             self._close_until(2**62)
-        elif self._context.bounded:
-            self.seal()
-            self._emit_changed()
         self.out.end()
 
     def _close_until(self, end_ms: int) -> None:
@@ -134,10 +137,18 @@ class AggregateOperator:
         for stored_end in stored_ends:
             pairs = self._drop_window(stored_end)
             if not updating:
-                keys = [split_window_key(key)[2] for key, _ in pairs]
-                closed.load([stored_end] * len(pairs), keys, [value for _, value in pairs])
+                self._load_closed(closed, stored_end, pairs)
         if not updating and len(closed):
             self._emit(closed)
+
+    def _load_closed(self, closed: Groups, end_ms: int, pairs: list[tuple[bytes, bytes]]) -> None:
+        """Add what was stored of a window; an ordered fold has gone on from it where its key came again."""
+        stored = {split_window_key(key)[2]: value for key, value in pairs}
+        if self.spec.ordered:
+            for held_ms, key in zip(closed.ends_ms().tolist(), closed.keys(), strict=True):
+                if held_ms == end_ms:
+                    stored.pop(key, None)
+        closed.load([end_ms] * len(stored), list(stored), list(stored.values()))
 
     def _drop_window(self, end_ms: int) -> list[tuple[bytes, bytes]]:
         begin, end = window_range(self.spec.store_index, end_ms)
@@ -172,12 +183,14 @@ class AggregateOperator:
         self._context.overlay.put_many(self.spec.store_index, store_keys, values)
         if ends_ms is not None:
             self._stored_ends.update(ends_ms)
-        if self.spec.emit == "update" and not (self.spec.window is None and self._context.bounded):
+        if self.spec.emit == "update" and not (self.spec.window is None and self._context.run.bounded):
             self._emit(groups)
 
-    def _emit_changed(self) -> None:
-        """Emit each key that this run changed, from the overlay, some at a time."""
-        run = _RUN.pack(self._context.run)
+    def emit_changed(self, run_number: int) -> None:
+        """Emit each key that a bounded run changed, as it was sealed, some at a time; a table of windows has none."""
+        if self.spec.window is not None:
+            return
+        run = _RUN.pack(run_number)
         begin, end = store_range(self.spec.store_index)
         changed = (
             (key[len(begin) :], value[_RUN.size :])
@@ -219,7 +232,7 @@ class AggregateOperator:
             offsets=np.arange(count, dtype=np.int64),
             timestamps_ms=stamps,
             watermarks_ms=np.full(count, self.out.watermark_ms, dtype=np.int64),
-            published_ms=NEVER_MS,
+            published_ms=self.spec.published_ms,
             windows=windows,
         )
         batch = Batch(origin, results.keys, results.values)

@@ -1,8 +1,10 @@
 """Streams out of other nodes: several merged into one, and the results of a table taken as facts."""
 
-from dataclasses import replace
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 
-from streamkit.records import NEVER_MS, Batch
+from streamkit.records import NEVER_MS, Batch, Origin
 from streamkit.runtime.operators.base import Fan
 
 __all__ = ["FactsOperator", "MergeOperator"]
@@ -52,15 +54,29 @@ class MergeOperator:
 
 
 class FactsOperator:
-    """Takes a table's final results as facts: plain key, timestamp window end - 1, no window any more."""
+    """Takes a table's final results as facts: plain key, timestamp window end - 1, no window any more.
+
+    A window closes at once, but when that is, and in which order its groups come, depends on commits. As a fact a
+    result stands in the order of (timestamp, key), and its offset is its rank in its window: `first` and `last` of a
+    later aggregation then have an order that the log alone decides.
+    """
 
     def __init__(self) -> None:
         """Start without receivers."""
         self.out = Fan()
 
     def receive(self, batch: Batch) -> None:
-        """Forget the windows."""
-        self.out.receive(Batch(replace(batch.origin, windows=None), batch.keys, batch.values, batch.rows))
+        """Put the results in order and forget their windows."""
+        order = _order(batch)
+        stamps = batch.timestamps_ms[order]
+        origin = Origin(
+            source=batch.origin.source,
+            offsets=_ranks(stamps),
+            timestamps_ms=stamps,
+            watermarks_ms=batch.watermarks_ms[order],
+            published_ms=batch.origin.published_ms,
+        )
+        self.out.receive(Batch(origin, batch.keys.take(order), batch.values.take(order)))
 
     def advance(self, watermark_ms: int) -> None:
         """Pass the watermark on."""
@@ -69,3 +85,13 @@ class FactsOperator:
     def end(self) -> None:
         """Pass the end on."""
         self.out.end()
+
+
+def _order(batch: Batch) -> npt.NDArray[np.int64]:
+    columns = {"timestamp": batch.timestamps_ms, "key": pl.Series(batch.keys.encoded(), dtype=pl.Binary)}
+    return pl.DataFrame(columns).select(pl.arg_sort_by("timestamp", "key")).to_series().to_numpy().astype(np.int64)
+
+
+def _ranks(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    begins = np.flatnonzero(np.diff(stamps, prepend=stamps[0] - 1))
+    return np.arange(len(stamps), dtype=np.int64) - np.repeat(begins, np.diff(begins, append=len(stamps)))

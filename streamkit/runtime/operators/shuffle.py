@@ -88,12 +88,7 @@ class RepartitionWriter:
 
     def end(self) -> None:
         """Mark the end of this run in the next commit."""
-        self._end_run = self._context.run
-
-    @property
-    def pending(self) -> bool:
-        """Whether the next commit writes a block even if no row came."""
-        return self._end_run is not None or any(map(self._worth_a_block, self._written_ms))
+        self._end_run = self._context.run.number
 
     def _worth_a_block(self, written_ms: int) -> bool:
         return self._watermark_ms > NEVER_MS and self._watermark_ms - written_ms >= self._step_ms
