@@ -1,5 +1,6 @@
 """A state store in memory, for tests, the test driver and jobs that need no disk."""
 
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,7 +11,7 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """A dict whose keys are put in order when someone asks for a range.
+    """A dict whose keys are put in order when someone asks for a range; one thread may write while another reads.
 
     Args:
         contents: Pairs it starts with; they count as flushed.
@@ -22,19 +23,22 @@ class MemoryStore:
         self._flushed = dict(self._pairs)
         self._order: list[bytes] | None = None
         self._closed = False
+        self._lock = threading.Lock()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, None where absent."""
-        self._check_open()
-        return [self._pairs.get(key) for key in keys]
+        with self._lock:
+            self._check_open()
+            return [self._pairs.get(key) for key in keys]
 
     def scan(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the pairs of `[begin, end)` as they are now.
 
         Cost: copies the range; sorts all keys if any were added or removed since the last scan.
         """
-        self._check_open()
-        return self._rows([(key, self._pairs[key]) for key in self._between(begin, end)])
+        with self._lock:
+            self._check_open()
+            return self._rows([(key, self._pairs[key]) for key in self._between(begin, end)])
 
     def _rows(self, pairs: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         for pair in pairs:
@@ -48,35 +52,38 @@ class MemoryStore:
 
     def write(self, changes: Changes) -> None:
         """Apply all changes: ranges are deleted, then values put."""
-        self._check_open()
-        for begin, end in changes.delete_ranges:
-            for key in self._between(begin, end):
-                del self._pairs[key]
-                self._order = None
-        for key, value in changes.values.items():
-            if value is None:
-                if self._pairs.pop(key, None) is not None:
+        with self._lock:
+            self._check_open()
+            for begin, end in changes.delete_ranges:
+                for key in self._between(begin, end):
+                    del self._pairs[key]
                     self._order = None
-            else:
-                if key not in self._pairs:
-                    self._order = None
-                self._pairs[key] = value
+            for key, value in changes.values.items():
+                if value is None:
+                    if self._pairs.pop(key, None) is not None:
+                        self._order = None
+                else:
+                    if key not in self._pairs:
+                        self._order = None
+                    self._pairs[key] = value
 
     def flush(self) -> None:
         """Keep a copy of everything written, for `survivor`.
 
         Cost: linear in the store.
         """
-        self._check_open()
-        self._flushed = dict(self._pairs)
+        with self._lock:
+            self._check_open()
+            self._flushed = dict(self._pairs)
 
     def size_bytes(self) -> int:
         """Return the bytes of all keys and values.
 
         Cost: linear in the store.
         """
-        self._check_open()
-        return sum(len(key) + len(value) for key, value in self._pairs.items())
+        with self._lock:
+            self._check_open()
+            return sum(len(key) + len(value) for key, value in self._pairs.items())
 
     def close(self) -> None:
         """Flush and close; closing twice does nothing."""
