@@ -1,0 +1,290 @@
+"""The worker with its threads, over the embedded log in memory and on disk."""
+
+import collections
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from scenarios import SCENARIOS, Rows, Scenario
+
+from streamkit import Job
+from streamkit.broker import Broker, open_broker
+from streamkit.errors import ProcessingError, ProducerFencedError
+from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.runtime import Guarantee, Progress, RunOptions, Summary, Worker
+from streamkit.runtime.opening import read_to
+from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng, SystemClock, SystemFileSystem, SystemRng
+from streamkit.topology import compile_graph
+
+WAIT_SECONDS = 60.0
+
+Read = list[tuple[bytes | None, bytes | None, int]]
+
+
+def many(partition_count: int, count: int) -> list[Rows]:
+    """Return rows that are not in order, by a fixed seed."""
+    rng = random.Random(11)
+    return [
+        [(rng.choice("abcdef"), rng.randrange(100), max(0, number + rng.randrange(-30, 30))) for number in range(count)]
+        for _ in range(partition_count)
+    ]
+
+
+def fill(broker: Broker, scenario: Scenario, partitions: list[Rows]) -> None:
+    """Send what `Scenario.fill` would."""
+    for source in scenario.sources:
+        broker.admin.create_topic(source, len(partitions))
+    producer = broker.producer()
+    for partition, rows in enumerate(partitions):
+        for number, (sensor, value, ts) in enumerate(rows):
+            source = scenario.sources[number % len(scenario.sources)]
+            encoded = orjson.dumps({"sensor": sensor, "value": value, "ts": ts})
+            send(producer, TopicPartition(source, partition), f"{sensor}{partition}".encode(), encoded)
+    producer.flush()
+    producer.close()
+
+
+def send(producer: Any, to: TopicPartition, key: bytes | None, value: bytes) -> None:
+    producer.send(to, EncodedRecords.to_append(timestamps_ms=[0], keys=[key], values=[value]))
+
+
+def read(broker: Broker, topic: str) -> Read:
+    rows: Read = []
+    fetcher = broker.fetcher()
+    for partition in range(broker.admin.describe_topics()[topic].partition_count):
+        for records in read_to(broker, fetcher, TopicPartition(topic, partition), None):
+            rows.extend(zip(records.keys, records.values, records.timestamps_ms.tolist(), strict=True))
+    fetcher.close()
+    return rows
+
+
+@pytest.fixture(params=["memory", "log"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    if request.param == "memory":
+        opened = open_broker("memory://", fs=MemoryFileSystem(), clock=SystemClock(), rng=SeededRng(0))
+    else:
+        opened = open_broker(f"log://{tmp_path}/log", fs=SystemFileSystem(), clock=SystemClock(), rng=SystemRng())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def memory_broker() -> Iterator[Broker]:
+    opened = open_broker("memory://", fs=MemoryFileSystem(), clock=SystemClock(), rng=SeededRng(0))
+    yield opened
+    opened.close()
+
+
+def worker(job: Job, broker: Broker, *, observe: Callable[[str], None] = lambda step: None, **options: Any) -> Worker:
+    made = RunOptions(**{"commit_interval_ms": 20, "fetch_bytes_max": 2000, **options})
+    return Worker(
+        compile_graph(job.build()), broker, options=made, fs=SystemFileSystem(), clock=SystemClock(), observe=observe
+    )
+
+
+@contextlib.contextmanager
+def running(one: Worker) -> Iterator[tuple[threading.Event, list[Summary | BaseException]]]:
+    """Run a worker on a thread; give its stop event, and the list that its end will be put into."""
+    stop, ended = threading.Event(), list[Summary | BaseException]()
+
+    def run() -> None:
+        try:
+            ended.append(one.run(stop))
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield stop, ended
+    finally:
+        stop.set()
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is true; the log is asked again and again, as a user would."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    event = threading.Event()
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        event.wait(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_bounded_run_gives_what_the_stepped_machine_gives(
+    name: str, guarantee: Guarantee, broker: Broker, tmp_path: Path
+) -> None:
+    scenario, partitions = SCENARIOS[name], many(3, 150)
+    machine = scenario.machine(3)
+    scenario.fill(machine, partitions)
+    machine.run_bounded(random.Random(1))
+    fill(broker, scenario, partitions)
+    summary = worker(
+        scenario.build(), broker, bounded=True, guarantee=guarantee, state_dir=str(tmp_path / "state")
+    ).run(threading.Event())
+    assert summary.finished
+    assert summary.records_in >= 450
+    for topic, expected in scenario.facts(machine).items():
+        assert collections.Counter(read(broker, topic)) == expected
+
+
+@pytest.mark.slow
+def test_stopping_finishes_the_commit_and_the_next_run_goes_on(broker: Broker, tmp_path: Path) -> None:
+    """However often it is stopped: as if it had never been."""
+    scenario, partitions = SCENARIOS["columns"], many(3, 300)
+    machine = scenario.machine(3)
+    scenario.fill(machine, partitions)
+    machine.run_bounded(random.Random(1))
+    fill(broker, scenario, partitions)
+    stops = 0
+    while True:
+        stop, commits = threading.Event(), [0]
+
+        def observe(step: str, stop: threading.Event = stop, commits: list[int] = commits) -> None:
+            if step == "send_blocks":
+                commits[0] += 1
+                if commits[0] == 4:
+                    stop.set()
+
+        options = {"bounded": True, "state_dir": str(tmp_path / "state"), "commit_bytes_max": 1000}
+        summary = worker(scenario.build(), broker, observe=observe, **options).run(stop)
+        if summary.finished:
+            break
+        stops += 1
+    assert stops >= 2
+    assert {topic: collections.Counter(read(broker, topic)) for topic in ("out", "late")} == scenario.facts(machine)
+    again = worker(scenario.build(), broker, bounded=True).run(threading.Event())
+    assert again.already_finished
+    assert again.records_in == 0
+
+
+def failing_job() -> Job:
+    """A function that cannot take one value."""
+    job = Job("failing")
+    rows = job.stream("rows", value=str)
+
+    def checked(value: str) -> str:
+        if value == "bad":
+            message = "this one is bad"
+            raise ValueError(message)
+        return value
+
+    rows.map(checked).to("out")
+    return job
+
+
+@pytest.mark.slow
+def test_an_error_in_one_task_stops_the_worker_and_the_next_run_stops_at_the_same_record(broker: Broker) -> None:
+    """What other tasks and this one have committed stays, and nothing stands twice."""
+    broker.admin.create_topic("rows", 2)
+    producer = broker.producer()
+    good = [b"%d" % number for number in range(200)]
+    for value in good:
+        send(producer, TopicPartition("rows", 0), None, value)
+    for value in (b"before", b"bad", b"after"):
+        send(producer, TopicPartition("rows", 1), None, value)
+    producer.flush()
+    places = []
+    for _ in range(2):
+        with pytest.raises(ProcessingError, match="this one is bad") as caught:
+            worker(failing_job(), broker, fetch_bytes_max=1).run(threading.Event())
+        places.append((caught.value.topic, caught.value.partition, caught.value.offset, caught.value.node))
+        assert isinstance(caught.value.__cause__, ValueError)
+    assert places == [("rows", 1, 1, "checked")] * 2
+    made = collections.Counter(value for _, value, _ in read(broker, "out"))
+    assert made.keys() <= {*good, b"before"}
+    assert set(made.values()) <= {1}
+    committed = broker.group("failing").committed()
+    assert committed[TopicPartition("rows", 1)].offset <= 1
+    assert committed[TopicPartition("rows", 0)].offset == sum(value in set(good) for value in made)
+
+
+@pytest.mark.slow
+def test_a_second_worker_fences_the_first_which_says_so_and_does_not_come_back(memory_broker: Broker) -> None:
+    """The older closes dirty: what it had not committed is done by the newer, once."""
+    broker = memory_broker
+    broker.admin.create_topic("rows", 1)
+    producer = broker.producer()
+    place = TopicPartition("rows", 0)
+
+    def copying() -> Job:
+        job = Job("copying")
+        job.stream("rows", value=str).to("out")
+        return job
+
+    openings: list[str] = []
+    with running(worker(copying(), broker, observe=openings.append)) as (_, first_ended):
+        send(producer, place, None, b"1")
+        producer.flush()
+        until(lambda: "out" in broker.admin.describe_topics() and len(read(broker, "out")) == 1)
+        with running(worker(copying(), broker)) as (_, second_ended):
+            until(lambda: broker.group("copying").committed()[place].offset == 1)
+            for number in (b"2", b"3"):
+                send(producer, place, None, number)
+                producer.flush()
+            until(lambda: len(read(broker, "out")) == 3)
+            until(lambda: bool(first_ended))
+        assert isinstance(second_ended[0], Summary)
+    assert isinstance(first_ended[0], ProducerFencedError)
+    assert "a newer producer has the transactional id" in str(first_ended[0])
+    assert openings.count("fence") == 1, "it did not fight back"
+    assert collections.Counter(value for _, value, _ in read(broker, "out")) == {b"1": 1, b"2": 1, b"3": 1}
+
+
+@pytest.mark.slow
+def test_two_threads_never_run_one_task_at_once(memory_broker: Broker) -> None:
+    job, inside, most = Job("alone"), collections.Counter[int](), collections.Counter[int]()
+    rows = job.stream("readings", value=dict[str, Any])
+
+    def watched(row: dict[str, Any]) -> dict[str, Any]:
+        partition = row["partition"]
+        inside[partition] += 1
+        most[partition] = max(most[partition], inside[partition])
+        sum(range(200))
+        inside[partition] -= 1
+        return row
+
+    rows.map(watched).to("out")
+    memory_broker.admin.create_topic("readings", 4)
+    producer = memory_broker.producer()
+    for partition in range(4):
+        for _ in range(200):
+            send(producer, TopicPartition("readings", partition), None, orjson.dumps({"partition": partition}))
+    producer.flush()
+    worker(job, memory_broker, bounded=True, thread_count=4, fetch_bytes_max=500).run(threading.Event())
+    assert most == dict.fromkeys(range(4), 1)
+    assert len(read(memory_broker, "out")) == 800
+
+
+class HurriedClock(ManualClock):
+    """Every look at it is a second later, so that progress is told all the time."""
+
+    def monotonic_ms(self) -> float:
+        self.advance(1000)
+        return super().monotonic_ms()
+
+
+@pytest.mark.slow
+def test_progress_is_told_while_state_in_memory_changes(memory_broker: Broker) -> None:
+    """State size and totals are read by the worker's thread while others commit."""
+    scenario = SCENARIOS["table"]
+    fill(memory_broker, scenario, many(2, 400))
+    told: list[Progress] = []
+    options = RunOptions(bounded=True, commit_interval_ms=1, fetch_bytes_max=500)
+    topology = compile_graph(scenario.build().build())
+    one = Worker(topology, memory_broker, options=options, fs=SystemFileSystem(), clock=HurriedClock())
+    summary = one.run(threading.Event(), told.append)
+    assert summary.records_in == 800
+    assert told[-1].lag == 0
+    assert told[0].records_in <= told[-1].records_in
+    assert max(progress.state_bytes for progress in told) > 0
