@@ -75,6 +75,11 @@ def decode_frame_block(block: bytes) -> pl.DataFrame:
 
 def encode_row_block(rows: Sequence[BlockRow]) -> list[bytes]:
     """Return rows in order as blocks of about 512 KiB at most; none without rows."""
+    if not rows:
+        return []
+    payload = _encode_rows(rows)
+    if len(payload) <= BLOCK_BYTES_MAX:
+        return [_sealed(_ROWS_TAG, payload)]
     blocks: list[bytes] = []
     first, room_bytes = 0, BLOCK_BYTES_MAX
     for index, (_, key, accumulator) in enumerate(rows):
@@ -84,9 +89,7 @@ def encode_row_block(rows: Sequence[BlockRow]) -> list[bytes]:
             blocks.append(_sealed(_ROWS_TAG, _encode_rows(rows[first:index])))
             first, room_bytes = index, BLOCK_BYTES_MAX
         room_bytes -= row_bytes
-    if rows:
-        blocks.append(_sealed(_ROWS_TAG, _encode_rows(rows[first:])))
-    return blocks
+    return [*blocks, _sealed(_ROWS_TAG, _encode_rows(rows[first:]))]
 
 
 def decode_row_block(block: bytes) -> list[BlockRow]:

@@ -1,7 +1,8 @@
 """How one group is folded, record by record: `aggregate`, `reduce`, and the reference of the built-ins."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from operator import length_hint
 from typing import Any, Protocol
 
@@ -40,12 +41,12 @@ class RowFold(Protocol):
         """Return the value of a finished group."""
         ...
 
-    def encode(self, accumulator: Any) -> bytes:
-        """Return the accumulator as it is stored."""
+    def encode(self, accumulators: Collection[Any]) -> list[bytes]:
+        """Return each accumulator as it is stored."""
         ...
 
-    def decode(self, data: bytes) -> Any:
-        """Read a stored accumulator."""
+    def decode(self, stored: Iterable[bytes]) -> list[Any]:
+        """Read stored accumulators."""
         ...
 
 
@@ -81,19 +82,23 @@ class _Codec:
         kind = Any if accumulator_type is None else accumulator_type
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(kind)
 
-    def encode(self, accumulator: Any) -> bytes:
+    def encode(self, accumulators: Collection[Any]) -> list[bytes]:
+        encoded: list[bytes] = []
         try:
-            return self._encoder.encode(accumulator)
+            # `extend` keeps what was made before an exception, so its length is the index of the bad one.
+            encoded.extend(map(self._encoder.encode, accumulators))
         except (TypeError, OverflowError, ValueError, msgspec.MsgspecError) as cause:
+            bad = next(islice(accumulators, len(encoded), None))
             raise SerializationError(
-                f"an accumulator of {type(accumulator).__name__} cannot be stored: {cause}",
+                f"an accumulator of {type(bad).__name__} cannot be stored: {cause}",
                 node=self._node,
-                data=repr(accumulator).encode("utf-8", "backslashreplace"),
+                data=repr(bad).encode("utf-8", "backslashreplace"),
                 hint="use builtins, dataclasses or msgspec structs; integers of at most 64 bits",
             ) from cause
+        return encoded
 
-    def decode(self, data: bytes) -> Any:
-        return self._decoder.decode(data)
+    def decode(self, stored: Iterable[bytes]) -> list[Any]:
+        return list(map(self._decoder.decode, stored))
 
 
 class _Aggregate(_Codec):
@@ -157,8 +162,12 @@ class _BuiltIns:
         self._aggregates = RowAggregates(how.aggregates)
         self._scalar = how.scalar
         self.merge: Callable[[Any, Any], Any] = self._aggregates.merge
-        self.encode: Callable[[Any], bytes] = self._aggregates.encode
-        self.decode: Callable[[bytes], Any] = self._aggregates.decode
+
+    def encode(self, accumulators: Collection[Any]) -> list[bytes]:
+        return list(map(self._aggregates.encode, accumulators))
+
+    def decode(self, stored: Iterable[bytes]) -> list[Any]:
+        return list(map(self._aggregates.decode, stored))
 
     def empty(self) -> dict[Any, Any]:
         return defaultdict(self._aggregates.initial)

@@ -1,6 +1,7 @@
 """Groups of the Python spelling: a dict of accumulators for each window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -90,28 +91,32 @@ class RowGroups:
 
     def absorb(self, block: bytes) -> None:
         """Merge the accumulators of a row block."""
-        decode = self._fold.decode
-        for end_ms, key, data in decode_row_block(block):
-            self._put(UNWINDOWED_MS if end_ms is None else end_ms, key, decode(data))
+        rows = decode_row_block(block)
+        if rows:
+            ends_ms, keys, encoded = zip(*rows, strict=True)
+            self._put([end_ms or UNWINDOWED_MS for end_ms in ends_ms], keys, self._fold.decode(encoded))
 
     def load(self, ends_ms: Sequence[int], keys: Sequence[bytes], encoded: Sequence[bytes]) -> None:
         """Merge stored accumulators."""
         self._settle()
-        for end_ms, key, data in zip(ends_ms, keys, encoded, strict=True):
-            self._put(end_ms, key, self._fold.decode(data))
+        self._put(ends_ms, keys, self._fold.decode(encoded))
 
-    def _put(self, end_ms: int, key: bytes, accumulator: Any) -> None:
-        groups = self._by_key.get(end_ms)
-        if groups is None:
-            groups = self._by_key[end_ms] = self._fold.empty()
-        if key in groups:
-            groups[key] = self._merge(groups[key], accumulator, key)
-        else:
-            groups[key] = accumulator
+    def _put(self, ends_ms: Iterable[int], keys: Sequence[bytes], accumulators: Sequence[Any]) -> None:
+        """Merge accumulators in; those of one window stand together."""
+        begin = 0
+        for end_ms, run in groupby(ends_ms):
+            end = begin + len(list(run))
+            groups = self._by_key.get(end_ms)
+            if groups is None:
+                groups = self._by_key[end_ms] = self._fold.empty()
+            self._merge(groups, keys[begin:end], accumulators[begin:end])
+            begin = end
 
-    def _merge(self, one: Any, other: Any, key: bytes) -> Any:
+    def _merge(self, groups: dict[bytes, Any], keys: Sequence[bytes], accumulators: Sequence[Any]) -> None:
+        merge, key = self._fold.merge, b""
         try:
-            return self._fold.merge(one, other)
+            for key, accumulator in zip(keys, accumulators, strict=True):
+                groups[key] = merge(groups[key], accumulator) if key in groups else accumulator
         except Exception as cause:
             raise ProcessingError(
                 f"merging two partial results raised {type(cause).__name__}: {cause}",
@@ -132,9 +137,8 @@ class RowGroups:
                     node=self._node,
                     hint="return the declared type from group_by or key_by, or change the declaration",
                 ) from error
-            for key, accumulator in zip(keys, groups.values(), strict=True):
-                assert key is not None, "null keys are refused when rows are added"
-                self._put(end_ms, key, accumulator)
+            assert None not in keys, "null keys are refused when rows are added"
+            self._put([end_ms] * len(keys), keys, list(groups.values()))  # type: ignore[arg-type]  # no nulls
         self._by_object.clear()
 
     def take_until(self, end_ms: int) -> "RowGroups":
@@ -174,18 +178,20 @@ class RowGroups:
             return
         self._settle()
         upcoming = iter(stored)
-        decode = self._fold.decode
         for groups in self._by_key.values():
-            for key, accumulator in groups.items():
-                data = next(upcoming)
-                if data is not None:
-                    # The value of an existing key: the dict keeps its order.
-                    groups[key] = self._merge(decode(data), accumulator, key)
+            # The groups come first: once they end, nothing more of what is stored is taken.
+            found = [(key, data) for key, data in zip(groups, upcoming, strict=False) if data is not None]
+            if found:
+                keys, encoded = zip(*found, strict=True)
+                # What is stored came first. The values of existing keys: the dict keeps its order.
+                mine = [groups[key] for key in keys]
+                groups.update(zip(keys, self._fold.decode(encoded), strict=True))
+                self._merge(groups, keys, mine)
 
     def encoded(self) -> list[bytes]:
         """Return the encoded accumulators."""
         self._settle()
-        return [encoded for groups in self._by_key.values() for encoded in map(self._fold.encode, groups.values())]
+        return [encoded for groups in self._by_key.values() for encoded in self._fold.encode(groups.values())]
 
     def results(self) -> Results:
         """Return the finished groups, by window and key."""
@@ -211,11 +217,16 @@ class RowGroups:
     def blocks(self, shard_count: int) -> list[tuple[int, bytes]]:
         """Return row blocks by shard."""
         keys = self.keys()
-        shards = partitions_of(keys, shard_count).tolist()
-        rows: list[list[tuple[int | None, bytes, bytes]]] = [[] for _ in range(shard_count)]
-        for shard, end_ms, key, data in zip(shards, self.ends_ms().tolist(), keys, self.encoded(), strict=True):
-            rows[shard].append((end_ms, key, data))
-        return [(shard, block) for shard, some in enumerate(rows) if some for block in encode_row_block(some)]
+        rows = list(zip(self.ends_ms().tolist(), keys, self.encoded(), strict=True))
+        shards = partitions_of(keys, shard_count)
+        order = np.argsort(shards, kind="stable")
+        cuts = np.searchsorted(shards[order], np.arange(shard_count + 1)).tolist()
+        placed = [rows[index] for index in order.tolist()]
+        return [
+            (shard, block)
+            for shard, (begin, end) in enumerate(pairwise(cuts))
+            for block in encode_row_block(placed[begin:end])
+        ]
 
 
 def overflow(node: str, key: bytes, cause: Exception) -> ProcessingError:

@@ -296,7 +296,7 @@ def test_an_ordered_fold_loads_what_is_stored_before_it_folds() -> None:
     groups = row_groups(str, how)
     rows = batch(str, ["a", "b", "a"], [1, 2, 3])
     assert groups.missing_keys(rows, None) == [(0, b"a"), (0, b"b")]
-    groups.load([0], [b"a"], fold_for(Aggregation(name="n", how=how)).encode("0") and [b"\xa10"])
+    groups.load([0], [b"a"], fold_for(Aggregation(name="n", how=how)).encode(["0"]))
     assert groups.missing_keys(rows, None) == [(0, b"b")]
     assert groups.missing_keys(rows, np.array([10, 10, 20])) == [(10, b"a"), (10, b"b"), (20, b"a")]
     groups.add(rows, None)
