@@ -244,14 +244,15 @@ class _Columns:
             raise CorruptBatchError(primary)
 
     def _add_rows(self, records: Iterable[Any]) -> None:
-        offsets, timestamps_ms, keys, values = self._offsets, self._timestamps_ms, self._keys, self._values
+        add_offset, add_timestamp = self._offsets.append, self._timestamps_ms.append
+        add_key, add_value = self._keys.append, self._values.append
         for record in records:
-            values.append(record.value)
-            keys.append(record.key)
-            timestamps_ms.append(record.timestamp)
-            offsets.append(record.offset)
+            add_value(record.value)
+            add_key(record.key)
+            add_timestamp(record.timestamp)
+            add_offset(record.offset)
             if record.headers:
-                self._headers[len(values) - 1] = record.headers
+                self._headers[len(self._values) - 1] = record.headers
 
     def encoded_records(self, from_offset: int) -> EncodedRecords:
         offsets = np.frombuffer(self._offsets, np.int64)
