@@ -170,6 +170,7 @@ def crashed_at(crash_index: int) -> tuple[MemoryFileSystem, Told]:
     return fs, told
 
 
+@pytest.mark.slow
 def test_a_crash_between_any_two_writes_leaves_each_transaction_whole_or_absent() -> None:
     count = change_count()
     assert count > 100, "the workload shrank"
@@ -187,6 +188,7 @@ def test_a_crash_between_any_two_writes_leaves_each_transaction_whole_or_absent(
     assert outcomes == {0, 1}, "some crashes must fall just before and just after a commit point"
 
 
+@pytest.mark.slow
 def test_a_crash_during_the_recovery_of_a_crash_changes_nothing() -> None:
     count = change_count()
     for crash_index in range(0, count, 7):
