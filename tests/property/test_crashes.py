@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import Crashed, Machine
 from scenarios import FOR_EVER, SAMPLE, SCENARIOS, Rows, Scenario
@@ -29,6 +29,9 @@ GUARANTEES: list[Guarantee] = ["exactly-once", "at-least-once"]
 rows_of_partition = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-9, 9), st.integers(0, 200)), max_size=15)
 inputs = st.lists(rows_of_partition, min_size=1, max_size=3)
 seeds = st.integers(0, 2**32)
+FEW = settings(max_examples=max(10, settings().max_examples // 10))
+"""Each of these runs whole machines, and stands here once for each job."""
+
 crash_points = st.lists(st.integers(1, 40), max_size=4)
 
 
@@ -79,6 +82,7 @@ def calm_machine(scenario: Scenario, partitions: list[Rows], *, bounded: bool = 
     return machine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_crash_at_a_step_changes_nothing(name: str, step: str) -> None:
@@ -97,6 +101,7 @@ def test_a_crash_at_a_step_changes_nothing(name: str, step: str) -> None:
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
 @pytest.mark.parametrize("name", SCENARIOS)
+@FEW
 @given(partitions=inputs, seed=seeds, crashes=crash_points, losses=st.sampled_from([0.0, 0.5]))
 def test_drawn_crashes_and_lost_directories_change_nothing(
     name: str, guarantee: Guarantee, partitions: list[Rows], seed: int, crashes: list[int], losses: float
@@ -111,6 +116,7 @@ def test_drawn_crashes_and_lost_directories_change_nothing(
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
 @pytest.mark.parametrize("name", FOR_EVER)
+@FEW
 @given(parts=st.tuples(inputs, inputs), seed=seeds, crashes=crash_points, losses=st.sampled_from([0.0, 0.5]))
 def test_an_unbounded_run_survives_crashes_too(
     name: str, guarantee: Guarantee, parts: tuple[list[Rows], list[Rows]], seed: int, crashes: list[int], losses: float
@@ -130,6 +136,7 @@ def test_an_unbounded_run_survives_crashes_too(
 
 
 @pytest.mark.parametrize("name", ["columns", "levels", "ordered", "updated", "table"])
+@FEW
 @given(
     phases=st.lists(st.tuples(inputs, st.booleans()), min_size=1, max_size=4),
     seed=seeds,

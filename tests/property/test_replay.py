@@ -4,7 +4,7 @@ import random
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenarios import SCENARIOS, Rows
 
@@ -58,6 +58,7 @@ def test_windows_agree_with_their_definition(name: str, partitions: list[Rows], 
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
+@settings(max_examples=max(10, settings().max_examples // 10))
 @given(partitions=inputs, seeds=st.tuples(seeds, seeds))
 def test_any_interleaving_and_batch_size_gives_the_same_results(
     name: str, partitions: list[Rows], seeds: tuple[int, int]

@@ -58,7 +58,7 @@ def test_an_ordered_fold_goes_on_from_the_store_in_the_commit_that_closes_its_wi
 
 
 def test_a_result_of_a_window_that_an_earlier_run_published_at_the_next_level_is_late_there() -> None:
-    """The fine window [20, 30) is new in the second run; the coarse one [0, 30) was published at the end of the first."""
+    """The fine window [20, 30) is new in the second run; the coarse one [0, 30) was published by the first."""
     job = Job("levels")
     rows = job.stream("rows", key=str, timestamp="ts")
     fine = rows.group_by_key().window(Tumbling(ms(10), grace=ms(0))).agg({"n": agg.sum("n")}, name="fine")
