@@ -10,7 +10,8 @@ import click
 from streamkit.cli.broker import broker_option, log_directory, opened
 from streamkit.cli.exits import SIGNALLED
 from streamkit.cli.load import load_job
-from streamkit.cli.progress import Reporter, reporter_for
+from streamkit.cli.lines import Reporter
+from streamkit.cli.progress import reporter_for
 from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
 from streamkit.runtime.service import WorkerService
 from streamkit.seams import SystemClock, SystemFileSystem
@@ -78,5 +79,9 @@ async def _supervise(worker: Worker, reporter: Reporter) -> tuple[Summary, int |
         summary = await service.outcome()
     finally:
         await service.stop()
+        for each in _SIGNALS:
+            # The worker has ended; what is left is to close the log, and that is not to be cut short.
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_IGN)
     reporter.summary(summary)
     return summary, caught[0] if caught else None
