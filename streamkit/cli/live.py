@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from streamkit.cli.progress import Rate, Reporter, end_of, line_of
+from streamkit.cli.lines import Rate, Reporter, end_of, line_of
 from streamkit.runtime import Progress, Summary
 
 __all__ = ["live_reporter"]

@@ -3,29 +3,17 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import click
 import orjson
 
+from streamkit.cli.lines import Rate, Reporter, end_of, line_of
 from streamkit.runtime import Progress, Summary
 
-__all__ = ["Rate", "Reporter", "end_of", "line_of", "reporter_for"]
+__all__ = ["reporter_for"]
 
 _PLAIN_SECONDS: Final = 5.0
-
-
-class Reporter(Protocol):
-    """Is told how a run is going, and how it ended."""
-
-    def progress(self, progress: Progress) -> None:
-        """Show it; called from the worker's thread, about twice a second."""
-        ...
-
-    def summary(self, summary: Summary) -> None:
-        """Show the end of a run that did not fail."""
-        ...
 
 
 @contextlib.contextmanager
@@ -75,20 +63,6 @@ class _JsonReporter:
         )
 
 
-class Rate:
-    """Records a second since the last look."""
-
-    def __init__(self) -> None:
-        """Begin with the run."""
-        self._records, self._seconds = 0, 0.0
-
-    def of(self, progress: Progress) -> float:
-        """Return the rate, and begin the next interval."""
-        records, seconds = progress.records_in - self._records, progress.seconds - self._seconds
-        self._records, self._seconds = progress.records_in, progress.seconds
-        return records / seconds if seconds > 0 else 0.0
-
-
 class _PlainReporter:
     """A line every few seconds, and the summary."""
 
@@ -102,42 +76,3 @@ class _PlainReporter:
 
     def summary(self, summary: Summary) -> None:
         click.echo(end_of(self._job, summary))
-
-
-def line_of(job: str, progress: Progress, rate: float) -> str:
-    """Return how a run is going, in one line."""
-    watermark = "none yet" if progress.watermark_ms is None else _moment(progress.watermark_ms)
-    return (
-        f"{job}: {progress.records_in:,} records in, {rate:,.0f} records/s, lag {progress.lag:,}, "
-        f"watermark {watermark}, late {progress.late:,}, state {_size(progress.state_bytes)}"
-    )
-
-
-def end_of(job: str, summary: Summary) -> str:
-    """Return how a run ended."""
-    if summary.already_finished:
-        return (
-            f"{job}: this bounded run is finished, nothing was read\n"
-            "  hint: --continue reads what came since; windows that were published stay as they are"
-        )
-    rate = summary.records_in / summary.seconds if summary.seconds else 0.0
-    return (
-        f"{job}: {'finished' if summary.finished else 'stopped'}: {summary.records_in:,} records in, "
-        f"{summary.records_out:,} out, {summary.late:,} late, {summary.seconds:.2f} s ({rate:,.0f} records/s)"
-    )
-
-
-def _moment(timestamp_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        return f"{timestamp_ms} ms"
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1024
-    raise AssertionError("unreachable")
