@@ -218,7 +218,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregation(Node):
-    """The stateful node: owns the store and the changelog that bear its name. Its input is a key-bearing node or `Window`."""
+    """The stateful node: owns the store and changelog that bear its name. Its input bears keys or is a `Window`."""
 
     how: Fold | Reduce | Columns
     emit: Emit = "update"

@@ -5,6 +5,7 @@ The store is not touched between commits. Changes gather in the *pending* genera
 committing and store. An abort drops both with the overlay.
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -70,21 +71,13 @@ class Overlay:
                     for key in [key for key in changed if low <= key < high]:
                         del changed[key]
                 changed.update((key, value) for key, value in generation.values.items() if begin <= key < end)
-        upcoming = iter(sorted(changed.items()))
-        ahead = next(upcoming, None)
-        for key, value in self._store.scan(begin, end):
-            while ahead is not None and ahead[0] < key:
-                if ahead[1] is not None:
-                    yield ahead[0], ahead[1]
-                ahead = next(upcoming, None)
-            if ahead is not None and ahead[0] == key:
-                continue
-            if not any(low <= key < high for low, high in hidden):
-                yield key, value
-        while ahead is not None:
-            if ahead[1] is not None:
-                yield ahead[0], ahead[1]
-            ahead = next(upcoming, None)
+        current = ((key, value) for key, value in sorted(changed.items()) if value is not None)
+        stored = (
+            (key, value)
+            for key, value in self._store.scan(begin, end)
+            if key not in changed and not any(low <= key < high for low, high in hidden)
+        )
+        yield from heapq.merge(stored, current)
 
     def put_many(self, store_index: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Set values, here and in the changelog."""

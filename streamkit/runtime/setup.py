@@ -91,7 +91,7 @@ def _task_count(topology: Topology, sub: SubTopology, topics: Mapping[str, Topic
     if keyed and len(set(counts.values())) > 1:
         (one, one_count), (other, other_count) = sorted(counts.items(), key=lambda item: item[1])[:: len(counts) - 1]
         raise TopologyError(
-            f"{one!r} has {one_count} partitions and {other!r} has {other_count}, but one aggregation reads both by key",
+            f"{one!r} has {one_count} partitions and {other!r} has {other_count}, but one aggregation reads both",
             hint="give both topics the same partition count, or group_by() the key so that it is shuffled",
         )
     return max([*counts.values(), *([] if counts else [shuffle.shards for shuffle in shuffles.values()])])
@@ -104,16 +104,11 @@ def _make_topics(
     task_counts: Mapping[int, int],
 ) -> dict[str, int]:
     """Make sinks and internal topics where missing; return the partition count of every topic of the job."""
-    wanted: dict[str, tuple[int, Mapping[str, str]]] = {}
-    for repartition in topology.repartitions:
-        wanted[repartition.topic] = (task_counts[repartition.downstream], _REPARTITION_CONFIG)
-    for sub in topology.sub_topologies:
-        for store in sub.stores:
-            wanted[store.changelog_topic] = (task_counts[sub.index], _CHANGELOG_CONFIG)
+    wanted = _internal_topics(topology, task_counts)
     for topic, (count, _) in wanted.items():
         if topic in topics and topics[topic].partition_count != count:
             raise TopologyError(
-                f"the internal topic {topic!r} has {topics[topic].partition_count} partitions, the job now needs {count}",
+                f"internal topic {topic!r} has {topics[topic].partition_count} partitions, the job now needs {count}",
                 hint="partition counts are part of the state: set shards= back, or give the job a new name",
             )
     for sub in topology.sub_topologies:
@@ -125,6 +120,17 @@ def _make_topics(
             broker.admin.create_topic(topic, count, config)
     counts = {topic: description.partition_count for topic, description in topics.items()}
     return counts | {topic: count for topic, (count, _) in wanted.items()}
+
+
+def _internal_topics(topology: Topology, task_counts: Mapping[int, int]) -> dict[str, tuple[int, Mapping[str, str]]]:
+    """Return partition count and config of each repartition and changelog topic."""
+    wanted: dict[str, tuple[int, Mapping[str, str]]] = {}
+    for repartition in topology.repartitions:
+        wanted[repartition.topic] = (task_counts[repartition.downstream], _REPARTITION_CONFIG)
+    for sub in topology.sub_topologies:
+        for store in sub.stores:
+            wanted[store.changelog_topic] = (task_counts[sub.index], _CHANGELOG_CONFIG)
+    return wanted
 
 
 def _fix_run(
