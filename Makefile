@@ -49,7 +49,7 @@ kafka:  ## run the contract suite against a real broker (not yet)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	touch $@
 
 $(LOWEST)/.ready: pyproject.toml tools/lowest.py

@@ -159,9 +159,9 @@ def test_what_is_imported_is_imported_always() -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        pytest.param(re.compile(r"# (?:noqa|type: ignore)(?!: \w+\d|\[[\w,-]+\])"), id="names its rule"),
+        pytest.param(re.compile(r"# (?:noqa|type: ignore)(?!: \w+\d|\[[\w, -]+\])"), id="names its rule"),
         pytest.param(
-            re.compile(r"# (?:noqa: [A-Z0-9, ]+|type: ignore\[[\w,-]+\])\s*(?!  # \w)$"), id="gives its reason"
+            re.compile(r"# (?:noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\])\s*(?!  # \w)$"), id="gives its reason"
         ),
         pytest.param(re.compile(r"\b(?:TODO|FIXME|XXX)\b(?! \(#\d+\))"), id="a thing to do names its issue"),
     ],
