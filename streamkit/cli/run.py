@@ -9,8 +9,8 @@ import click
 
 from streamkit.cli.broker import broker_option, log_directory, opened
 from streamkit.cli.exits import SIGNALLED
-from streamkit.cli.load import load_job
 from streamkit.cli.lines import Reporter
+from streamkit.cli.load import load_job
 from streamkit.cli.progress import reporter_for
 from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
 from streamkit.runtime.service import WorkerService

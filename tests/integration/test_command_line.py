@@ -255,7 +255,8 @@ def test_consume_that_waits_for_more_ends_with_ctrl_c(tmp_path: Path) -> None:
 def on_a_terminal(command: list[str], cwd: Path, wanted: re.Pattern[str]) -> tuple[str, int]:
     """Run a command on a pseudo-terminal; interrupt it once `wanted` shows; return what it showed and its exit code."""
     controller, terminal = pty.openpty()
-    process = subprocess.Popen(command, cwd=cwd, env={**environment(), "TERM": "xterm", "COLUMNS": "200"}, stdout=terminal)
+    variables = environment() | {"TERM": "xterm", "COLUMNS": "200"}
+    process = subprocess.Popen(command, cwd=cwd, env=variables, stdout=terminal)
     os.close(terminal)
     shown, interrupted = "", False
     deadline = time.monotonic() + 60
