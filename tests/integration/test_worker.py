@@ -288,3 +288,34 @@ def test_progress_is_told_while_state_in_memory_changes(memory_broker: Broker) -
     assert told[-1].lag == 0
     assert told[0].records_in <= told[-1].records_in
     assert max(progress.state_bytes for progress in told) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".sst", "CURRENT", "MANIFEST"])
+def test_a_damaged_state_directory_is_set_aside_and_restored(suffix: str, tmp_path: Path) -> None:
+    """Damage between two runs, in each kind of file that RocksDB needs."""
+    scenario, partitions = SCENARIOS["table"], many(2, 100)
+    broker = open_broker(f"log://{tmp_path}/log", fs=SystemFileSystem(), clock=SystemClock(), rng=SystemRng())
+    fill(broker, scenario, partitions)
+    state_dir = tmp_path / "state"
+    worker(scenario.build(), broker, bounded=True, state_dir=str(state_dir)).run(threading.Event())
+    first = collections.Counter(read(broker, "out"))
+    damaged = [path for path in state_dir.rglob("*") if path.is_file() and suffix in path.name]
+    assert damaged
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-7] + b"nothing" if suffix == ".sst" else b"")
+    send_more(broker)
+    worker(scenario.build(), broker, bounded=True, go_on=True, state_dir=str(state_dir)).run(threading.Event())
+    assert list(state_dir.rglob("*.damaged-1"))
+    expected = collections.Counter(sensor for rows in partitions for sensor, _, _ in rows) + collections.Counter("a")
+    latest = {key: value for key, value, _ in read(broker, "out")}
+    assert latest == {sensor.encode(): b"%d" % count for sensor, count in expected.items()}
+    assert sum((collections.Counter(read(broker, "out")) - first).values()) == 1, "only the changed key is written"
+    broker.close()
+
+
+def send_more(broker: Broker) -> None:
+    producer = broker.producer()
+    send(producer, TopicPartition("readings", 0), b"a0", orjson.dumps({"sensor": "a", "value": 1, "ts": 999}))
+    producer.flush()
+    producer.close()
