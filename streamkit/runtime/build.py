@@ -25,9 +25,10 @@ from streamkit.graph import (
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.aggregates import FrameAggregates
 from streamkit.runtime.blocks import BlockKind
+from streamkit.runtime.channels import ChannelInput
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
-from streamkit.runtime.inputs import ChannelInput, Input, SourceInput
+from streamkit.runtime.inputs import Input, SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSpec
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator

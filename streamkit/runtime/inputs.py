@@ -1,6 +1,9 @@
-"""The inputs of a task: source partitions, decoded and stamped, and repartition partitions, read by channel."""
+"""The inputs of a task: what they are asked, and those that are source partitions, decoded and stamped here.
 
-from collections.abc import Mapping, Sequence
+Not here: repartition partitions (`channels`).
+"""
+
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -9,19 +12,17 @@ import numpy.typing as npt
 import polars as pl
 
 from streamkit.broker import Fetched
-from streamkit.errors import DeserializationError, TimestampError, TopologyError
+from streamkit.errors import DeserializationError, TimestampError
 from streamkit.graph import Source
 from streamkit.log import decode
 from streamkit.records import NEVER_MS, Batch, Column, EncodedRecords, Origin, RowError, TopicPartition
-from streamkit.runtime.blocks import BlockHeader
 from streamkit.runtime.context import TaskContext
-from streamkit.runtime.operators.aggregate import AggregateOperator
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stateless import apply_each, frame_of, objects_of
-from streamkit.runtime.position import ChannelPosition, InputPosition, RunMark
+from streamkit.runtime.position import InputPosition, RunMark
 from streamkit.serde import Serde
 
-__all__ = ["ChannelInput", "Input", "SourceInput"]
+__all__ = ["Input", "SourceInput"]
 
 _TIMESTAMP_BOUND_MS: Final = 2**60
 
@@ -219,101 +220,6 @@ class SourceInput:
     def position(self) -> InputPosition:
         """Return offset and largest timestamp."""
         return InputPosition(next_offset=self.next_offset, max_timestamp_ms=self._max_ms)
-
-
-class ChannelInput:
-    """A partition of a repartition topic: blocks of several channels, each in its order.
-
-    Args:
-        topic_partition: The partition.
-        channels: Ids of all upstream tasks; one that has not spoken counts as minus infinity.
-        aggregations: The readers, by name.
-        position: How far it was read.
-        context: Of the task.
-    """
-
-    def __init__(
-        self,
-        topic_partition: TopicPartition,
-        channels: Sequence[str],
-        aggregations: Mapping[str, AggregateOperator],
-        position: InputPosition,
-        context: TaskContext,
-    ) -> None:
-        """Go on from `position`."""
-        self.topic_partition, self.next_offset = topic_partition, position.next_offset
-        self._context, self._aggregations = context, aggregations
-        self._channels = {name: position.channels.get(name, ChannelPosition()) for name in channels}
-        self._told_end = False
-        context.stream_time_ms = max(
-            context.stream_time_ms, *(channel.watermark_ms for channel in self._channels.values())
-        )
-
-    @property
-    def ended(self) -> bool:
-        """Whether every channel has marked the end of this run."""
-        return all(map(self._has_ended, self._channels.values()))
-
-    def _has_ended(self, channel: ChannelPosition) -> bool:
-        return self._context.run.bounded and channel.ended_run >= self._context.run.number
-
-    @property
-    def watermark_ms(self) -> int:
-        """The minimum over the channels; one that marked the end of this run holds nothing back."""
-        channels = self._channels.values()
-        running = [channel.watermark_ms for channel in channels if not self._has_ended(channel)]
-        return min(running or (channel.watermark_ms for channel in channels))
-
-    def take(self, fetched: Fetched) -> int:
-        """Merge the blocks; a watermark counts after its block's rows."""
-        records = decode(fetched.record_batches, from_offset=self.next_offset)
-        headers = records.headers if records.headers is not None else [()] * len(records)
-        for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
-            try:
-                self._take_block(offset, BlockHeader.from_headers(header), block or b"")
-            except RowError as error:
-                raise DeserializationError(
-                    f"a shuffle block does not decode: {error.reason}",
-                    topic=self.topic_partition.topic,
-                    partition=self.topic_partition.partition,
-                    offset=offset,
-                    data=error.data,
-                ) from error
-        self.next_offset = max(fetched.next_offset, self.next_offset)
-        return len(records)
-
-    def _take_block(self, offset: int, header: BlockHeader, block: bytes) -> None:
-        known = header.channel in self._channels and (header.kind == "none" or header.node in self._aggregations)
-        if not known:
-            raise TopologyError(
-                f"{self.topic_partition} offset {offset} is of channel {header.channel!r} and node {header.node!r}, "
-                "which this job does not have",
-                detail=f"it has the channels {', '.join(self._channels)}, the nodes {', '.join(self._aggregations)}",
-                hint="the job was changed: give it a new name to read everything again",
-            )
-        if header.kind != "none":
-            self._aggregations[header.node].absorb(block)
-        said = self._channels[header.channel]
-        watermark_ms = said.watermark_ms if header.watermark_ms is None else header.watermark_ms
-        self._context.stream_time_ms = max(self._context.stream_time_ms, watermark_ms)
-        self._channels[header.channel] = ChannelPosition(
-            watermark_ms=max(said.watermark_ms, watermark_ms),
-            ended_run=said.ended_run if header.end_run is None else header.end_run,
-        )
-
-    def tell(self) -> None:
-        """Hand the watermark to the readers, then the end, once."""
-        if self.watermark_ms > NEVER_MS:
-            for aggregation in self._aggregations.values():
-                aggregation.advance(self.watermark_ms)
-        if self.ended and not self._told_end:
-            self._told_end = True
-            for aggregation in self._aggregations.values():
-                aggregation.end()
-
-    def position(self) -> InputPosition:
-        """Return offset and channels."""
-        return InputPosition(next_offset=self.next_offset, channels=dict(self._channels))
 
 
 def _less(timestamp_ms: int, slack_ms: int) -> int:

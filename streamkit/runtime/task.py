@@ -19,8 +19,9 @@ import orjson
 from streamkit.broker import CommittedOffset, Fetched
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.build import TaskPlan, build_parts
+from streamkit.runtime.channels import ChannelInput
 from streamkit.runtime.context import Counters, TaskContext
-from streamkit.runtime.inputs import ChannelInput, SourceInput
+from streamkit.runtime.inputs import SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator
 from streamkit.runtime.overlay import Generation, Overlay
 from streamkit.runtime.position import Note, Position
