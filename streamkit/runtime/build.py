@@ -33,7 +33,7 @@ from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSp
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
 from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
-from streamkit.runtime.operators.sink import SinkOperator
+from streamkit.runtime.operators.sink import SinkOperator, SinkSpec
 from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, step_for
 from streamkit.runtime.operators.windowing import WindowOperator, window_ends
 from streamkit.runtime.position import InputPosition, Position, Run, RunMark
@@ -63,6 +63,7 @@ class TaskPlan:
         sub: Which kind of task.
         partition: Which one of them.
         partition_counts: Of every topic the job touches.
+        message_bytes_max: Of every topic the job touches: how large a record batch it takes.
         channels: For each repartition topic, the ids of the tasks that write it.
         run: The run that is going on.
         marks: For each source topic, what that run reads of this partition.
@@ -73,6 +74,7 @@ class TaskPlan:
     sub: SubTopology
     partition: int
     partition_counts: Mapping[str, int]
+    message_bytes_max: Mapping[str, int]
     channels: Mapping[str, tuple[str, ...]]
     run: Run
     marks: Mapping[str, RunMark]
@@ -316,9 +318,16 @@ class _Builder:
         return upstream.inputs[0] if isinstance(upstream, Window) else upstream.name
 
     def _sink(self, node: Sink) -> SinkOperator:
-        count = self._plan.partition_counts[node.topic]
         flat, own = self._origin(node)
-        return SinkOperator(node.name, node.topic, count, self._context, own_partition=own, flat=flat)
+        spec = SinkSpec(
+            node=node.name,
+            topic=node.topic,
+            partition_count=self._plan.partition_counts[node.topic],
+            message_bytes_max=self._plan.message_bytes_max[node.topic],
+            own_partition=own,
+            flat=flat,
+        )
+        return SinkOperator(spec, self._context)
 
     def _origin(self, node: Sink) -> tuple[bool, bool]:
         """Return whether a windowed value's columns stand side by side, and whether rows stay in this partition.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Group, TopicDescription
 from streamkit.errors import TopologyError, UnknownTopicError
 from streamkit.graph import Aggregation, Source
+from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.build import TaskPlan, task_id, transactional_id
 from streamkit.runtime.operators.stateless import StepCheck
@@ -59,6 +60,7 @@ def prepare(topology: Topology, broker: Broker, options: RunOptions, check: Step
             sub=sub,
             partition=partition,
             partition_counts=counts,
+            message_bytes_max={topic: _message_bytes_max(topics.get(topic)) for topic in counts},
             channels=channels,
             run=run,
             marks={topic: marks[TopicPartition(topic, partition)] for topic in _read_here(sub, partition, counts)},
@@ -68,6 +70,11 @@ def prepare(topology: Topology, broker: Broker, options: RunOptions, check: Step
         for partition in range(task_counts[sub.index])
     )
     return JobPlan(tasks=tasks, run=run, finished=finished)
+
+
+def _message_bytes_max(topic: TopicDescription | None) -> int:
+    """Return how large a record batch a topic takes; Kafka's default if nothing else was set."""
+    return BATCH_BYTES_MAX if topic is None else int(topic.config.get("max.message.bytes", BATCH_BYTES_MAX))
 
 
 def _read_here(sub: SubTopology, partition: int, counts: Mapping[str, int]) -> list[str]:

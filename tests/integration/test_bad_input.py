@@ -82,7 +82,7 @@ BAD_RECORDS = {
         key=None, value=b'{"name": "c", "amount": 3, "ts": 3}', says=("key", "null")
     ),
     "an output over the limit": Bad(
-        value=b'{"name": "toolong", "amount": 200000}', says=("1400000", "1048588", "toolong" * 20), job=LONG
+        value=b'{"name": "toolong", "amount": 200000}', says=("takes 14000", "1048588", "toolong" * 20), job=LONG
     ),
 }
 
