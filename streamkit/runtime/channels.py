@@ -37,7 +37,7 @@ class ChannelInput:
         self.topic_partition, self.next_offset = topic_partition, position.next_offset
         self._context, self._aggregations = context, aggregations
         self._channels = {name: position.channels.get(name, ChannelPosition()) for name in channels}
-        self._told_end = False
+        self._told_ms, self._told_end = NEVER_MS, False
         context.stream_time_ms = max(
             context.stream_time_ms, *(channel.watermark_ms for channel in self._channels.values())
         )
@@ -96,7 +96,8 @@ class ChannelInput:
 
     def tell(self) -> None:
         """Hand the watermark to the readers, then the end, once."""
-        if self.watermark_ms > NEVER_MS:
+        if self.watermark_ms > self._told_ms:
+            self._told_ms = self.watermark_ms
             for aggregation in self._aggregations.values():
                 aggregation.advance(self.watermark_ms)
         if self.ended and not self._told_end:
