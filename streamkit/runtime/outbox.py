@@ -17,8 +17,6 @@ class Outbox:
     def __init__(self) -> None:
         """Start empty."""
         self._parts: dict[TopicPartition, list[EncodedRecords]] = {}
-        self.record_count = 0
-        self.size_bytes = 0
 
     def add(
         self,
@@ -31,13 +29,11 @@ class Outbox:
         """Append records for one partition."""
         records = EncodedRecords.to_append(timestamps_ms=timestamps_ms, keys=keys, values=values, headers=headers)
         self._parts.setdefault(to, []).append(records)
-        self.record_count += len(records)
-        self.size_bytes += sum(map(len, filter(None, values)))
 
     def take(self) -> dict[TopicPartition, EncodedRecords]:
         """Remove and return everything."""
         taken = {to: _joined(parts) for to, parts in self._parts.items()}
-        self._parts, self.record_count, self.size_bytes = {}, 0, 0
+        self._parts = {}
         return taken
 
 
