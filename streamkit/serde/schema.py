@@ -83,7 +83,7 @@ def admits_none(type_: Any) -> bool:
 def _info_of(type_: Any) -> inspect.Type | None:
     try:
         return inspect.type_info(type_)
-    except (TypeError, NameError):
+    except (TypeError, NameError, SyntaxError):
         # No type that msgspec knows; a decoder for it is refused with a better message elsewhere.
         return None
 
