@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import settings
 from kafka_tools import missing_tools
 
 CPU_SECONDS_MAX = 1.0
@@ -56,7 +56,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     begin = time.process_time()
     result = yield
     seconds = time.process_time() - begin
-    unmarked = item.get_closest_marker("slow") is None
-    if unmarked and seconds > CPU_SECONDS_MAX and not is_hypothesis_test(getattr(item, "obj", None)):
+    excused = item.get_closest_marker("slow") or item.get_closest_marker("hypothesis")
+    if seconds > CPU_SECONDS_MAX and not excused:
         pytest.fail(f"took {seconds:.1f} s of CPU: mark it slow, or make it faster")
     return result
