@@ -263,7 +263,7 @@ class _Builder:
             published_ms=self._published_ms(node),
         )
         saved = self._position.digests.get(store.name)
-        digest = Digest() if saved is None else Digest.from_json(saved)
+        digest = Digest() if saved is None else Digest.from_text(saved)
         operator = AggregateOperator(spec, groups, self._context, digest)
         self._aggregates.append(operator)
         self._outs[node.name] = operator.out

@@ -185,7 +185,7 @@ class Task:
             inputs={place: reader.position() for place, reader in self._parts.inputs.items()},
             ended_run=self._ended_run,
             counters=asdict(self.context.counters),
-            digests={aggregate.spec.node: aggregate.digest.to_json() for aggregate in self._parts.aggregates},
+            digests={aggregate.spec.node: aggregate.digest.to_text() for aggregate in self._parts.aggregates},
         )
 
     def _changelogs(self, generation: Generation, position: Position) -> dict[TopicPartition, EncodedRecords]:

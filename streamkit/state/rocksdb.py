@@ -29,7 +29,8 @@ __all__ = ["RocksDBResources", "RocksDBStore"]
 
 _MIB: Final = 1024 * 1024
 _WRITE_BUFFER_BYTES_MAX: Final = 32 * _MIB
-_SCAN_ROWS: Final = 1024
+_SCAN_ROWS_FIRST: Final = 16
+_SCAN_ROWS_MAX: Final = 1024
 _BLOOM_BITS: Final = 10
 
 
@@ -116,7 +117,7 @@ class RocksDBStore:
         return [values[key] for key in keys]
 
     def scan(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the pairs of `[begin, end)` as they are now, reading some hundred ahead.
+        """Yield the pairs of `[begin, end)` as they are now, reading up to 1,024 ahead.
 
         Raises:
             StoreDamagedError: The scan met damage.
@@ -130,12 +131,14 @@ class RocksDBStore:
         return self._rows(cursor, end)
 
     def _rows(self, cursor: "_Cursor", end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        row_count = _SCAN_ROWS_FIRST
         while True:
             with _translated(self.path):
-                rows = cursor.read(end)
+                rows = cursor.read(end, row_count)
             if not rows:
                 return
             yield from rows
+            row_count = min(4 * row_count, _SCAN_ROWS_MAX)
 
     def write(self, changes: Changes) -> None:
         """Apply all changes in one batch, without the WAL.
@@ -209,8 +212,8 @@ class _Cursor:
         assert self._iterator is not None, "a cursor is dropped with its store"
         self._iterator.seek(key)
 
-    def read(self, end: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the next pairs below `end`, none at its end."""
+    def read(self, end: bytes, row_count: int) -> list[tuple[bytes, bytes]]:
+        """Return the next pairs below `end`, at most `row_count`, none at its end."""
         iterator = self._iterator
         if iterator is None:
             raise StoreClosedError("the store was closed while it was scanned")
@@ -218,7 +221,7 @@ class _Cursor:
         try:
             while iterator.valid():
                 key = iterator.key()
-                if key >= end or len(rows) == _SCAN_ROWS:
+                if key >= end or len(rows) == row_count:
                     break
                 rows.append((key, iterator.value()))
                 iterator.next()

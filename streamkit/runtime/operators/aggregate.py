@@ -6,7 +6,7 @@ changelog; `_stored_ends` spares reads for windows of which nothing is stored.
 
 import itertools
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,9 +59,17 @@ class AggregateOperator:
         """Start from what the store holds."""
         self.spec, self._groups, self._context, self.digest = spec, groups, context, digest
         self._empty = groups.take_all()
-        self._stored_ends: set[int] = set(digest.window_ends_ms())
+        self._stored_ends = set(self._window_ends() if spec.window is not None else ())
         self.out = Fan()
         self._ended = False
+
+    def _window_ends(self) -> Iterator[int]:
+        """Yield the end of each window that has stored rows: one look at the first row of each."""
+        begin, end = store_range(self.spec.store_index)
+        while (row := next(self._context.overlay.scan(begin, end), None)) is not None:
+            end_ms = split_window_key(row[0])[1]
+            yield end_ms
+            begin = window_range(self.spec.store_index, end_ms)[1]
 
     @property
     def closed_by_end(self) -> bool:
@@ -154,7 +162,7 @@ class AggregateOperator:
         begin, end = window_range(self.spec.store_index, end_ms)
         pairs = list(self._context.overlay.scan(begin, end))
         self._context.overlay.delete_range(self.spec.store_index, begin, end, [key for key, _ in pairs])
-        self.digest.drop_window(end_ms)
+        self.digest.remove([key for key, _ in pairs], [value for _, value in pairs])
         self._stored_ends.discard(end_ms)
         return pairs
 
@@ -178,11 +186,10 @@ class AggregateOperator:
         groups = self._groups.take_all()
         store_keys, stored = self._merge_stored(groups)
         values = self._with_run(groups.encoded())
-        ends_ms = groups.ends_ms().tolist() if self.spec.window is not None else None
-        self.digest.replace(store_keys, stored, values, ends_ms)
+        self.digest.replace(store_keys, stored, values)
         self._context.overlay.put_many(self.spec.store_index, store_keys, values)
-        if ends_ms is not None:
-            self._stored_ends.update(ends_ms)
+        if self.spec.window is not None:
+            self._stored_ends.update(groups.ends_ms().tolist())
         if self.spec.emit == "update" and not (self.spec.window is None and self._context.run.bounded):
             self._emit(groups)
 
@@ -221,12 +228,9 @@ class AggregateOperator:
         results = groups.results()
         count = len(results.ends_ms)
         stamps, windows = np.full(count, max(self._context.stream_time_ms, 0), dtype=np.int64), None
-        order: npt.NDArray[np.int64] | None = None
         if self.spec.window is not None:
             stamps = results.ends_ms - 1
             windows = (results.ends_ms - self.spec.window.size_ms, results.ends_ms)
-            if (np.diff(results.ends_ms) < 0).any():
-                order = np.argsort(results.ends_ms, kind="stable")
         origin = Origin(
             source=TopicPartition(self.spec.node, self._context.partition),
             offsets=np.arange(count, dtype=np.int64),
@@ -235,8 +239,7 @@ class AggregateOperator:
             published_ms=self.spec.published_ms,
             windows=windows,
         )
-        batch = Batch(origin, results.keys, results.values)
-        self.out.receive(batch if order is None else batch.take(order))
+        self.out.receive(Batch(origin, results.keys, results.values))
 
 
 def _chunks(pairs: Iterable[tuple[bytes, bytes]]) -> Iterable[list[tuple[bytes, bytes]]]:

@@ -51,6 +51,7 @@ def test_windows_that_live_inside_one_commit_touch_neither_store_nor_changelog(
     machine.stores = stores = WatchedStores()
     scenario.fill(machine, WIDE)
     machine.open(bounded=True)
+    scans_to_open = sum(opened.scan_count for opened in stores.opened)
     catch_up(machine, random.Random(1))
     assert len(machine.read("out")) == 300
     assert set(changelog_keys(machine, f"{name}-{store}-changelog")) == {POSITION_KEY}
@@ -61,9 +62,28 @@ def test_windows_that_live_inside_one_commit_touch_neither_store_nor_changelog(
         asked = {key for key in asked if len(key) > 10 or key == POSITION_KEY}
         written = {key for key in written if len(key) > 10 or key == POSITION_KEY}
     else:
-        assert sum(opened.scan_count for opened in stores.opened) == 0
+        assert sum(opened.scan_count for opened in stores.opened) == scans_to_open
     assert asked == written == {POSITION_KEY}
     assert sum(opened.range_count for opened in stores.opened) == 0
+
+
+def test_many_open_windows_do_not_make_the_position_larger() -> None:
+    """A position is one record of the changelog, and records have a limit. A quiet partition holds windows open."""
+    scenario = SCENARIOS["columns"]
+    machine = scenario.machine(2)
+    scenario.fill(machine, [[("a", 1, 20 * window) for window in range(500)], [("a", 1, 0)]])
+    machine.open(bounded=False)
+    largest_bytes = pair_count = 0
+    for runner in machine.runners * 2:
+        for part in machine.fetcher.fetch(runner.task.positions(), wait_ms=0, bytes_max=10_000_000):
+            runner.feed(part)
+        if runner.task.dirty:
+            sealed = runner.seal()
+            largest_bytes = max(largest_bytes, len(orjson.dumps(sealed.position.to_json())))
+            runner.finish(sealed)
+        pair_count += sum(aggregate.digest.pair_count for aggregate in runner.task.aggregates)
+    assert pair_count >= 500, "the windows are open, and stored"
+    assert largest_bytes < 1000
 
 
 def test_only_windows_that_are_open_at_a_commit_are_stored_and_read() -> None:
