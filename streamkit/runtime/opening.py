@@ -13,7 +13,7 @@ from there again.
 import contextlib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -169,7 +169,11 @@ class Opening:
         """Compare the position with the committed offsets."""
         carried = [note.position for note in self._notes.values() if note.position is not None]
         if carried and not self._plan.sub.stores:
-            self._position = carried[0]
+            inputs = {
+                place: InputPosition(next_offset=self._committed[place].offset, max_timestamp_ms=note.max_timestamp_ms)
+                for place, note in self._notes.items()
+            }
+            self._position = replace(carried[0], inputs=inputs)
         transaction = max((note.transaction for note in self._notes.values()), default=0)
         if self._position.transaction != transaction:
             raise TaskCorruptedError(

@@ -130,7 +130,7 @@ class Note:
         max_timestamp_ms: Of a source partition: the largest timestamp so far.
         mark: Of a source partition: what the run reads of it.
         partition_count: Of a source partition: how many its topic had when the run began.
-        position: Of a task without a store: the position itself, with the first of its inputs.
+        position: Of a task without a store: the position but for its inputs, with the first of them.
     """
 
     transaction: int = 0

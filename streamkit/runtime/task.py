@@ -12,7 +12,7 @@ Not here: the commit's I/O (`commit`), opening and restoring (`opening`), schedu
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
@@ -205,7 +205,8 @@ class Task:
 
     def _offsets(self, position: Position, *, stateful: bool) -> dict[TopicPartition, CommittedOffset]:
         offsets = {}
-        carried = None if stateful else position
+        # Each note says for its own input what the position says for all: together they may outgrow one note.
+        carried = None if stateful else replace(position, inputs={})
         closed_run = self.plan.run.number if any(one.closed_by_end for one in self._parts.aggregates) else 0
         for place, reader in self._parts.inputs.items():
             source = isinstance(reader, SourceInput)

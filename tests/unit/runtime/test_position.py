@@ -3,8 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamkit import Job
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.position import ChannelPosition, InputPosition, Note, Position, Run, RunMark
+from streamkit.testing import TestDriver
 
 channels = st.dictionaries(
     st.from_regex(r"[0-9]_[0-9]{1,3}", fullmatch=True),
@@ -85,3 +87,20 @@ def test_the_note_of_a_task_without_a_store_fits_into_kafkas_metadata() -> None:
         transaction=2**62, mark=RunMark(run=Run(number=2**31, bounded=True), end_offset=2**62), position=position
     )
     assert len(note.to_text()) <= 4096
+
+
+def test_a_task_without_a_store_may_read_many_topics_of_long_names() -> None:
+    """What lies beside an offset has at most 4,096 bytes."""
+    job = Job("many")
+    topics = [f"{number:02}-" + "x" * 60 for number in range(40)]
+    first, *others = [job.stream(topic, value=str) for topic in topics]
+    first.merge(*others).to("out")
+    with TestDriver(job) as driver:
+        for round_number in range(2):
+            for topic in topics:
+                driver.send(topic, f"{topic} {round_number}")
+            driver.commit()
+            driver.restart()
+        driver.commit()
+        sent = [value for _, value in driver.sent("out")]
+    assert sorted(sent) == sorted(f"{topic} {number}" for topic in topics for number in range(2))
