@@ -112,12 +112,21 @@ class FrameGroups:
         self._push(pl.concat([pl.DataFrame([ends]), key_frame, partial], how="horizontal"))
 
     def take_until(self, end_ms: int) -> "FrameGroups":
-        """Split the closed windows off."""
-        closed = [frame.filter(pl.col("window_end") <= end_ms) for frame in self._frames]
-        self._frames = [
-            open_ for frame in self._frames if (open_ := frame.filter(pl.col("window_end") > end_ms)).height
-        ]
-        return self._with([frame for frame in closed if frame.height])
+        """Split the closed windows off; a frame that is all on one side is not filtered."""
+        closed: list[pl.DataFrame] = []
+        still_open: list[pl.DataFrame] = []
+        for frame in self._frames:
+            # numpy takes 4 us for each of these, a filter 50.
+            ends_ms = frame.get_column("window_end").to_numpy()
+            if ends_ms.min() > end_ms:
+                still_open.append(frame)
+            elif ends_ms.max() <= end_ms:
+                closed.append(frame)
+            else:
+                closed.append(frame.filter(pl.col("window_end") <= end_ms))
+                still_open.append(frame.filter(pl.col("window_end") > end_ms))
+        self._frames = still_open
+        return self._with(closed)
 
     def take_all(self) -> "FrameGroups":
         """Move everything to a new collection."""
