@@ -11,8 +11,8 @@ import orjson
 from streamkit.broker import EARLIEST, LAST_STABLE, LATEST, Broker, OffsetSpec
 from streamkit.cli.broker import broker_option, described, opened
 from streamkit.errors import OffsetOutOfRangeError
-from streamkit.log import decode
-from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.log import DecodedRecords, decode
+from streamkit.records import TopicPartition
 
 __all__ = ["consume"]
 
@@ -100,7 +100,7 @@ def _starts(
     return {place: min(max(begin, first[place]), last[place]) for place in places}
 
 
-def _print(out: BinaryIO, place: TopicPartition, records: EncodedRecords, *, as_json: bool) -> None:
+def _print(out: BinaryIO, place: TopicPartition, records: DecodedRecords, *, as_json: bool) -> None:
     rows = zip(records.offsets.tolist(), records.keys, records.values, records.timestamps_ms.tolist(), strict=True)
     if as_json:
         out.writelines(orjson.dumps(_as_object(place, *row), option=orjson.OPT_APPEND_NEWLINE) for row in rows)

@@ -3,6 +3,7 @@
 from streamkit.log.codec import (
     NO_PRODUCER,
     ControlKind,
+    DecodedRecords,
     ProducerStamp,
     control_batch,
     control_kind,
@@ -15,6 +16,7 @@ __all__ = [
     "NO_PRODUCER",
     "BatchHeader",
     "ControlKind",
+    "DecodedRecords",
     "ProducerStamp",
     "check",
     "control_batch",

@@ -9,10 +9,10 @@ Not here: the header (`header`), files (`segment`).
 
 import struct
 import zlib
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import count, islice
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ __all__ = [
     "NO_PRODUCER",
     "BatchHeader",
     "ControlKind",
+    "DecodedRecords",
     "ProducerStamp",
     "check",
     "control_batch",
@@ -139,7 +140,53 @@ def encode(
     return batches
 
 
-def decode(batches: Sequence[bytes | bytearray], *, from_offset: int = 0) -> EncodedRecords:
+class DecodedRecords:
+    """Records read back from one partition; columns but offsets and values are decoded when they are asked for.
+
+    A pass over the records costs 0.08 us each and an attribute 0.03, so a column that nobody reads is a third of the
+    cost saved (measured). All columns have the same length; `offsets` ascend, with gaps where the log has some.
+    """
+
+    def __init__(
+        self,
+        batches: Sequence[memoryview],
+        offsets: npt.NDArray[np.int64],
+        values: list[bytes | None],
+        rows: slice,
+    ) -> None:
+        """Take the records `rows` of batches that were iterated before, so that they are known to decode."""
+        self._batches, self._all_offsets, self._all_values, self._rows = batches, offsets, values, rows
+        self.offsets = offsets[rows]
+        self.values = values if rows == slice(0, len(values)) else values[rows]
+
+    def __len__(self) -> int:
+        """Return how many records there are."""
+        return len(self.values)
+
+    @cached_property
+    def keys(self) -> list[bytes | None]:
+        """The key of each record."""
+        return [record.key for batch in self._batches for record in DefaultRecordBatch(batch)][self._rows]
+
+    @cached_property
+    def timestamps_ms(self) -> npt.NDArray[np.int64]:
+        """The timestamp of each record."""
+        stamps = [record.timestamp for batch in self._batches for record in DefaultRecordBatch(batch)]
+        return np.array(stamps[self._rows], dtype=np.int64)
+
+    @cached_property
+    def headers(self) -> list[list[Header]] | None:
+        """The headers of each record; None when no record has any."""
+        headers = [record.headers for batch in self._batches for record in DefaultRecordBatch(batch)][self._rows]
+        return headers if any(headers) else None
+
+    def below(self, end_offset: int) -> "DecodedRecords":
+        """Return the records whose offset lies below `end_offset`."""
+        end = self._rows.start + int(np.searchsorted(self.offsets, end_offset))
+        return DecodedRecords(self._batches, self._all_offsets, self._all_values, slice(self._rows.start, end))
+
+
+def decode(batches: Sequence[bytes | bytearray], *, from_offset: int = 0) -> DecodedRecords:
     """Decode the records of several batches, in offset order, as one set of columns.
 
     Offsets stay as they are, gaps included. CRCs are not checked here (`check` does, and every read of the log);
@@ -153,14 +200,54 @@ def decode(batches: Sequence[bytes | bytearray], *, from_offset: int = 0) -> Enc
         CorruptBatchError: The bytes are no record batches, their offsets do not ascend, they inflate to more than
             `INFLATED_BYTES_MAX`, or they are compressed in another way.
 
-    Cost: about 0.3 us a record of 127 bytes.
+    Cost: about 0.1 us a record of 127 bytes, and as much for each further column.
     """
-    columns = _Columns()
+    plain: list[memoryview] = []
+    values: list[bytes | None] = []
+    offsets: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     for batch in batches:
         header = parse_header(batch)
         if header.last_offset >= from_offset:
-            columns.add(batch, header)
-    return columns.encoded_records(from_offset)
+            plain.append(_plain(batch, header))
+            of_batch = _values(plain[-1], header)
+            offsets.append(_offsets(plain[-1], header, len(of_batch)))
+            values += of_batch
+    joined = np.concatenate(offsets)
+    if not (joined[1:] > joined[:-1]).all():
+        raise CorruptBatchError("records are not in the order of their offsets")
+    return DecodedRecords(plain, joined, values, slice(int(np.searchsorted(joined, from_offset)), len(values)))
+
+
+def _plain(batch: bytes | bytearray, header: BatchHeader) -> memoryview:
+    """Return a batch that is not compressed, in memory that is padded behind it."""
+    if header.size_bytes != len(batch):
+        primary = f"record batch claims {header.size_bytes} bytes and has {len(batch)}"
+        raise CorruptBatchError(primary, position=0)
+    if header.compression != "none":
+        batch = _inflated(batch, header)
+    return memoryview(batch + _PADDING)[: len(batch)]
+
+
+def _values(batch: memoryview, header: BatchHeader) -> list[bytes | None]:
+    # No record outlives its turn: kept in a list, they and their lists of headers would set off the garbage collector
+    # over and over, which costs three times the decoding.
+    try:
+        return [record.value for record in DefaultRecordBatch(batch)]
+    except (CorruptRecordException, UnicodeDecodeError, OverflowError, MemoryError) as error:
+        # A length near 2**63 passes the iterator's bounds check, and then there is no memory for it.
+        primary = f"record batch at offset {header.base_offset} does not decode: {error}"
+        raise CorruptBatchError(primary) from error
+
+
+def _offsets(batch: memoryview, header: BatchHeader, count: int) -> npt.NDArray[np.int64]:
+    """Return the offset of each record: as many records as offsets are one for each."""
+    if count == header.last_offset - header.base_offset + 1:
+        return np.arange(header.base_offset, header.last_offset + 1, dtype=np.int64)
+    offsets = np.array([record.offset for record in DefaultRecordBatch(batch)], dtype=np.int64)
+    if count and not (header.base_offset <= offsets.min() and offsets.max() <= header.last_offset):
+        primary = f"record batch at offset {header.base_offset} has records outside of its offsets"
+        raise CorruptBatchError(primary)
+    return offsets
 
 
 def control_batch(kind: ControlKind, *, producer_id: int, producer_epoch: int, timestamp_ms: int) -> bytearray:
@@ -207,66 +294,6 @@ def _shift_off_the_sentinel(timestamps_ms: npt.NDArray[np.int64]) -> int:
         return 0
     present = set(timestamps_ms.tolist())
     return next(shift_ms for shift_ms in count(1) if NO_TIMESTAMP_MS - shift_ms not in present)
-
-
-class _Columns:
-    """Columns that grow a batch at a time.
-
-    No record outlives its turn of the loop: kept in a list, they and their lists of headers would set off the
-    garbage collector over and over, which costs three times the decoding.
-    """
-
-    __slots__ = ("_headers", "_keys", "_offsets", "_timestamps_ms", "_values")
-
-    def __init__(self) -> None:
-        self._offsets, self._timestamps_ms = array("q"), array("q")
-        self._keys: list[bytes | None] = []
-        self._values: list[bytes | None] = []
-        self._headers: dict[int, list[Header]] = {}
-
-    def add(self, batch: bytes | bytearray, header: BatchHeader) -> None:
-        if header.size_bytes != len(batch):
-            primary = f"record batch claims {header.size_bytes} bytes and has {len(batch)}"
-            raise CorruptBatchError(primary, position=0)
-        if header.compression != "none":
-            batch = _inflated(batch, header)
-        padded = memoryview(batch + _PADDING)[: len(batch)]
-        start = len(self._offsets)
-        try:
-            self._add_rows(DefaultRecordBatch(padded))
-        except (CorruptRecordException, UnicodeDecodeError, OverflowError, MemoryError) as error:
-            # A length near 2**63 passes the iterator's bounds check, and then there is no memory for it.
-            primary = f"record batch at offset {header.base_offset} does not decode: {error}"
-            raise CorruptBatchError(primary) from error
-        offsets = self._offsets[start:]
-        if offsets and not header.base_offset <= offsets[0] <= offsets[-1] <= header.last_offset:
-            primary = f"record batch at offset {header.base_offset} has records outside of its offsets"
-            raise CorruptBatchError(primary)
-
-    def _add_rows(self, records: Iterable[Any]) -> None:
-        add_offset, add_timestamp = self._offsets.append, self._timestamps_ms.append
-        add_key, add_value = self._keys.append, self._values.append
-        for record in records:
-            add_value(record.value)
-            add_key(record.key)
-            add_timestamp(record.timestamp)
-            add_offset(record.offset)
-            if record.headers:
-                self._headers[len(self._values) - 1] = record.headers
-
-    def encoded_records(self, from_offset: int) -> EncodedRecords:
-        offsets = np.frombuffer(self._offsets, np.int64)
-        if not (offsets[1:] > offsets[:-1]).all():
-            raise CorruptBatchError("records are not in the order of their offsets")
-        skipped = int(np.searchsorted(offsets, from_offset))
-        headers = [self._headers.get(row, []) for row in range(skipped, len(offsets))] if self._headers else []
-        return EncodedRecords(
-            timestamps_ms=np.frombuffer(self._timestamps_ms, np.int64)[skipped:],
-            keys=self._keys[skipped:] if skipped else self._keys,
-            values=self._values[skipped:] if skipped else self._values,
-            offsets=offsets[skipped:],
-            headers=headers if any(headers) else None,
-        )
 
 
 def _inflated(batch: bytes | bytearray, header: BatchHeader) -> bytes:

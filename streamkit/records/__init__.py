@@ -1,6 +1,6 @@
 """The values that travel: records, batches of them, and where they lie."""
 
-from streamkit.records.batch import NEVER_MS, Batch, Column, Decoder, Origin, RowError
+from streamkit.records.batch import NEVER_MS, Batch, Column, Decoder, Later, Origin, RowError
 from streamkit.records.encoded import EncodedRecords, Header
 from streamkit.records.record import Record, TopicPartition, Windowed
 
@@ -11,6 +11,7 @@ __all__ = [
     "Decoder",
     "EncodedRecords",
     "Header",
+    "Later",
     "Origin",
     "Record",
     "RowError",

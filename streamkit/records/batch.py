@@ -6,7 +6,7 @@ to another form once, by the decoder it was handed; it knows neither serde nor l
 Not here: serdes (`serde`), operators (`runtime`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -17,7 +17,7 @@ import polars as pl
 from streamkit.records.encoded import Header
 from streamkit.records.record import TopicPartition
 
-__all__ = ["NEVER_MS", "Batch", "Column", "Decoder", "Origin", "RowError"]
+__all__ = ["NEVER_MS", "Batch", "Column", "Decoder", "Later", "Origin", "RowError"]
 
 NEVER_MS: Final = -(2**63)
 """A watermark or timestamp before all others: nothing was seen yet."""
@@ -63,13 +63,21 @@ class Decoder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Encoded rows that are read only if somebody asks for them."""
+
+    row_count: int
+    read: Callable[[], Sequence[bytes | None]]
+
+
 class Column:
     """One column of rows in up to three forms; the missing ones are made on first use and kept.
 
     `take` is lazy: rows are picked only when somebody asks for them, so a column that is replaced costs nothing.
     """
 
-    __slots__ = ("_encoded", "_frame", "_indices", "_objects", "_parent", "decoder")
+    __slots__ = ("_encoded", "_frame", "_indices", "_later", "_objects", "_parent", "decoder")
 
     def __init__(
         self,
@@ -78,10 +86,11 @@ class Column:
         encoded: Sequence[bytes | None] | None = None,
         objects: list[Any] | None = None,
         frame: pl.DataFrame | None = None,
+        later: Later | None = None,
     ) -> None:
         """Hold the forms that are given; at least one, but for a column made by `take`."""
         self.decoder = decoder
-        self._encoded, self._objects, self._frame = encoded, objects, frame
+        self._encoded, self._objects, self._frame, self._later = encoded, objects, frame, later
         self._parent: Column | None = None
         self._indices: npt.NDArray[np.int64] | None = None
 
@@ -93,8 +102,9 @@ class Column:
             return len(self._objects)
         if self._frame is not None:
             return self._frame.height
-        assert self._encoded is not None, "a column without data"
-        return len(self._encoded)
+        if self._later is not None:
+            return self._later.row_count
+        return len(self._given())
 
     @property
     def is_frame(self) -> bool:
@@ -103,9 +113,16 @@ class Column:
             return True
         return self._objects is None and self._parent is not None and self._parent.is_frame
 
+    def _given(self) -> Sequence[bytes | None]:
+        """Return the bytes that the column was made of."""
+        if self._encoded is None and self._later is not None:
+            self._encoded = self._later.read()
+        assert self._encoded is not None, "a column without data"
+        return self._encoded
+
     def encoded(self) -> Sequence[bytes | None]:
         """Return the rows as bytes."""
-        if self._encoded is None:
+        if self._encoded is None and self._later is None:
             if self._parent is not None and self._objects is None and self._frame is None:
                 parent = self._parent.encoded()
                 self._encoded = [parent[index] for index in self._picked()]
@@ -113,7 +130,7 @@ class Column:
                 self._encoded = self.decoder.encoded_from_frame(self._frame)
             else:
                 self._encoded = self.decoder.encoded_from_objects(self.objects())
-        return self._encoded
+        return self._given()
 
     def objects(self) -> list[Any]:
         """Return the rows as Python objects."""
@@ -124,8 +141,7 @@ class Column:
             elif self._frame is not None:
                 self._objects = self.decoder.objects_from_frame(self._frame)
             else:
-                assert self._encoded is not None, "a column without data"
-                self._objects = self.decoder.objects_from_encoded(self._encoded)
+                self._objects = self.decoder.objects_from_encoded(self._given())
         return self._objects
 
     def frame(self) -> pl.DataFrame:
@@ -136,8 +152,7 @@ class Column:
             elif self._objects is not None:
                 self._frame = self.decoder.frame_from_objects(self._objects)
             else:
-                assert self._encoded is not None, "a column without data"
-                self._frame = self.decoder.frame_from_encoded(self._encoded)
+                self._frame = self.decoder.frame_from_encoded(self._given())
         return self._frame
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Column":
@@ -164,7 +179,7 @@ class Origin:
 
     `watermarks_ms[i]` is the source's watermark just before record `i`: lateness is judged with it, so it travels
     with the row. `published_ms` is how far windows were published by an earlier bounded run. `windows` holds start
-    and end (ms) of each row that is a windowed result.
+    and end (ms) of each row that is a windowed result. `headers` reads the headers of the records.
     """
 
     source: TopicPartition
@@ -173,7 +188,7 @@ class Origin:
     watermarks_ms: npt.NDArray[np.int64]
     published_ms: int = NEVER_MS
     windows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
-    headers: Sequence[Sequence[Header]] | None = None
+    headers: Callable[[], Sequence[Sequence[Header]] | None] = lambda: None
 
 
 class Batch:
@@ -219,7 +234,7 @@ class Batch:
     @property
     def headers(self) -> Sequence[Sequence[Header]] | None:
         """Headers of each row's record; None when no record has any."""
-        headers = self.origin.headers
+        headers = self.origin.headers()
         if headers is None or self.rows is None:
             return headers
         return [headers[index] for index in self.rows.tolist()]

@@ -14,8 +14,8 @@ import polars as pl
 from streamkit.broker import Fetched
 from streamkit.errors import DeserializationError, TimestampError
 from streamkit.graph import Source
-from streamkit.log import decode
-from streamkit.records import NEVER_MS, Batch, Column, EncodedRecords, Origin, RowError, TopicPartition
+from streamkit.log import DecodedRecords, decode
+from streamkit.records import NEVER_MS, Batch, Column, Later, Origin, RowError, TopicPartition
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stateless import apply_each, frame_of, objects_of
@@ -109,15 +109,12 @@ class SourceInput:
         self._context.counters.records_in += len(records)
         return len(records)
 
-    def _batch(self, records: EncodedRecords) -> Batch:
+    def _batch(self, records: DecodedRecords) -> Batch:
         values = Column(self._value_serde, encoded=records.values)
-        keys = Column(self._key_serde, encoded=records.keys)
-        zeros = np.full(len(records), NEVER_MS, dtype=np.int64)
+        keys = Column(self._key_serde, later=Later(len(records), lambda: records.keys))
+        unknown_ms = np.full(len(records), NEVER_MS, dtype=np.int64)
         raw = Origin(
-            source=self.topic_partition,
-            offsets=records.offsets,
-            timestamps_ms=records.timestamps_ms,
-            watermarks_ms=zeros,
+            source=self.topic_partition, offsets=records.offsets, timestamps_ms=unknown_ms, watermarks_ms=unknown_ms
         )
         stamps = self._timestamps(Batch(raw, keys, values), records)
         if self._source.key_type is not None:
@@ -132,7 +129,7 @@ class SourceInput:
             timestamps_ms=stamps,
             watermarks_ms=np.where(before == NEVER_MS, NEVER_MS, before - slack_ms) if slack_ms else before,
             published_ms=self._mark.published_ms,
-            headers=records.headers,
+            headers=lambda: records.headers,
         )
         return Batch(origin, keys, values)
 
@@ -142,7 +139,7 @@ class SourceInput:
         except RowError as error:
             raise self._bad(batch, error) from error
 
-    def _timestamps(self, batch: Batch, records: EncodedRecords) -> npt.NDArray[np.int64]:
+    def _timestamps(self, batch: Batch, records: DecodedRecords) -> npt.NDArray[np.int64]:
         field, node = self._source.event_time.field, self._source.name
         if field is None:
             self._touch(batch, node)

@@ -20,8 +20,8 @@ import orjson
 
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Fetcher, Producer
 from streamkit.errors import Answer, CorruptBatchError, StoreDamagedError, StreamkitError, TaskCorruptedError
-from streamkit.log import decode
-from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.log import DecodedRecords, decode
+from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan, transactional_id
 from streamkit.runtime.commit import Observe, stamp_of
 from streamkit.runtime.position import InputPosition, Note, Position
@@ -144,7 +144,7 @@ class Opening:
                 for records in read_to(self._broker, fetcher, place, begin):
                     self._apply(place.topic, records)
 
-    def _apply(self, topic: str, records: EncodedRecords) -> None:
+    def _apply(self, topic: str, records: DecodedRecords) -> None:
         assert self._store is not None, "the store was opened in an earlier step"
         self._restored_count += len(records)
         values = dict(zip(records.keys, records.values, strict=True))
@@ -260,7 +260,7 @@ def _position_crc(broker: Broker, fetcher: Fetcher, place: TopicPartition, offse
     return None
 
 
-def read_to(broker: Broker, fetcher: Fetcher, place: TopicPartition, begin: int | None) -> Iterator[EncodedRecords]:
+def read_to(broker: Broker, fetcher: Fetcher, place: TopicPartition, begin: int | None) -> Iterator[DecodedRecords]:
     """Yield the committed records of a partition from `begin` (None: its start) to the last stable offset.
 
     It ends by position, not by count (rule D10): aborted data, markers and gaps at the end are stepped over.

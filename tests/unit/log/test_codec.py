@@ -9,6 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from aiokafka.record import default_records
+from hypothesis import given
+from hypothesis import strategies as st
 from log_files import batch, compressed, resealed
 
 from streamkit.errors import ConfigError, CorruptBatchError, RecordTooLargeError
@@ -264,3 +266,18 @@ def test_without_aiokafkas_c_extension_the_codec_refuses_to_be_imported(monkeypa
     monkeypatch.setattr(default_records, "DefaultRecordBatchBuilder", default_records._DefaultRecordBatchBuilderPy)
     with pytest.raises(ConfigError, match="without its C extension"):
         runpy.run_path(codec.__file__)
+
+
+@given(st.lists(st.integers(0, 20), unique=True, min_size=1).map(sorted), st.integers(-1, 22), st.integers(-1, 22))
+def test_records_of_a_compacted_batch_are_cut_by_their_offsets(offsets: list[int], begin: int, end: int) -> None:
+    """Compaction leaves gaps, which only another builder writes; every column is cut alike, whenever it is read."""
+    builder = default_records.DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 10_000)
+    for offset in offsets:
+        builder.append(offset, offset, b"%d" % offset, b"%d" % offset, [("offset", b"%d" % offset)])
+    batch = builder.build()
+    kept = [offset for offset in offsets if begin <= offset < end]
+    records = decode([bytes(batch)], from_offset=begin).below(end)
+    assert len(records) == len(kept)
+    assert records.offsets.tolist() == records.timestamps_ms.tolist() == kept
+    assert records.keys == records.values == [b"%d" % offset for offset in kept]
+    assert (records.headers or []) == [[("offset", b"%d" % offset)] for offset in kept]

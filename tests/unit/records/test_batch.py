@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit.records import Batch, Column, EncodedRecords, Header, Origin, TopicPartition
+from streamkit.records import Batch, Column, EncodedRecords, Header, Later, Origin, TopicPartition
 
 
 class CountingDecoder:
@@ -142,7 +142,7 @@ def batch_of(keys: list[int], values: list[int], headers: Sequence[Sequence[Head
             timestamps_ms=ends + 1,
             watermarks_ms=ends - 1,
             windows=(ends - 1000, ends),
-            headers=headers,
+            headers=lambda: headers,
         ),
         column_of(keys, "encoded"),
         column_of(values, "encoded"),
@@ -215,29 +215,26 @@ def test_a_batch_without_windows_or_headers_says_none() -> None:
     assert str(origin.source) == "topic-0"
 
 
-def test_records_about_to_be_appended_count_from_zero() -> None:
+def test_records_about_to_be_appended_have_columns_of_one_length() -> None:
     records = EncodedRecords.to_append(timestamps_ms=[5, 6], keys=[b"a", None], values=[None, b"b"])
     assert len(records) == 2
-    assert records.offsets.tolist() == [0, 1]
     assert records.timestamps_ms.dtype == np.int64
     with pytest.raises(AssertionError, match="columns differ in length"):
         EncodedRecords.to_append(timestamps_ms=[5], keys=[], values=[b"b"])
 
 
-@given(st.lists(st.integers(0, 20), unique=True).map(sorted), st.integers(-1, 22))
-def test_the_records_below_an_offset_are_those_before_it(offsets: list[int], end_offset: int) -> None:
-    """A compacted log has gaps."""
-    values: list[bytes | None] = [b"%d" % offset for offset in offsets]
-    headers: list[list[Header]] = [[("offset", value)] for value in values]
-    records = EncodedRecords(
-        timestamps_ms=np.array(offsets, dtype=np.int64),
-        keys=values,
-        values=values,
-        offsets=np.array(offsets, dtype=np.int64),
-        headers=headers,
-    )
-    below = records.below(end_offset)
-    count = sum(offset < end_offset for offset in offsets)
-    assert below.offsets.tolist() == below.timestamps_ms.tolist() == offsets[:count]
-    assert list(below.keys) == list(below.values) == values[:count]
-    assert below.headers == headers[:count]
+def test_encoded_rows_may_be_read_later_and_are_read_once() -> None:
+    reads: list[int] = []
+
+    def read_rows() -> list[bytes | None]:
+        reads.append(1)
+        return [b"1", b"2", b"3"]
+
+    column = Column(CountingDecoder(), later=Later(3, read_rows))
+    assert len(column) == 3
+    assert len(column.take(indices(0))) == 1
+    assert not reads, "nobody has asked for a row"
+    assert list(column.take(indices(2, 0)).encoded()) == [b"3", b"1"]
+    assert column.objects() == [1, 2, 3]
+    assert list(column.encoded()) == [b"1", b"2", b"3"]
+    assert len(reads) == 1
