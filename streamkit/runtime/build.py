@@ -40,6 +40,7 @@ from streamkit.runtime.position import InputPosition, Position, Run, RunMark
 from streamkit.serde import Serde, key_serde, value_serde
 from streamkit.state import Digest
 from streamkit.topology import NodePlan, SubTopology, Topology
+from streamkit.topology.plans import is_stateless
 
 __all__ = ["Parts", "TaskPlan", "build_parts", "task_id", "transactional_id", "unchecked"]
 
@@ -79,6 +80,16 @@ class TaskPlan:
     run: Run
     marks: Mapping[str, RunMark]
     check: StepCheck
+
+    @property
+    def in_python(self) -> bool:
+        """Whether a Python function is called for each row."""
+        nodes = map(self.topology.graph.node, (*self.sub.nodes, *self.sub.combines))
+        return any(
+            self.topology.plans[node.name].spelling == "python"
+            for node in nodes
+            if isinstance(node, Aggregation) or (is_stateless(node) and not isinstance(node, Typed))
+        )
 
     @property
     def task_id(self) -> str:

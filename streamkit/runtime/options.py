@@ -17,7 +17,7 @@ class RunOptions:
         go_on: Begin another bounded run over the records that came after a finished one (`--continue`).
         guarantee: Whether outputs are inside the transaction, or before it.
         state_dir: Root of the state directories; None keeps state in memory.
-        thread_count: How many tasks compute or commit at once, at least 1.
+        thread_count: How many columnar tasks compute at once, at least 1; of those in Python it is always one.
         commit_interval_ms: Upper bound of the time between a task's commits while it is behind.
         commit_bytes_max: A task that has read this much since its last commit commits.
         fetch_bytes_max: About how much is fetched per partition at once.

@@ -128,6 +128,19 @@ class FrameGroups:
         self._frames = still_open
         return self._with(closed)
 
+    def by_window(self) -> dict[int, "FrameGroups"]:
+        """Return the groups of each window, by its end."""
+        parts = self._merged().partition_by("window_end", as_dict=True)
+        return {int(end_ms): self._with([part]) for (end_ms,), part in parts.items()}
+
+    def replace(self, newer: "FrameGroups") -> None:
+        """Take other groups in, each in place of the one with its window and key."""
+        self._frames = [pl.concat([*self._frames, newer._merged()]).unique(_BY, keep="last")]  # noqa: SLF001  # one class
+
+    def merge(self, other: "FrameGroups") -> None:
+        """Merge other groups in."""
+        self._frames += other._frames  # noqa: SLF001  # one class
+
     def take_all(self) -> "FrameGroups":
         """Move everything to a new collection."""
         taken = self._with(self._frames)

@@ -1,7 +1,7 @@
 """The stateful operator: merges partial results over the overlay, closes windows, emits results.
 
 Between commits it holds only *deltas*. A window that opens and closes within one commit touches neither store nor
-changelog; `_stored_ends` spares reads for windows of which nothing is stored.
+changelog; `_stored` spares reads for windows of which nothing is stored, or whose rows are in memory.
 """
 
 import itertools
@@ -16,9 +16,10 @@ import numpy.typing as npt
 from streamkit.graph import Emit, Tumbling
 from streamkit.records import NEVER_MS, Batch, Origin, TopicPartition
 from streamkit.runtime.context import TaskContext
-from streamkit.runtime.groups import Groups, RowGroups
+from streamkit.runtime.groups import FrameGroups, Groups, RowGroups
 from streamkit.runtime.groups.base import UNWINDOWED_MS
 from streamkit.runtime.operators.base import Fan
+from streamkit.runtime.operators.stored import StoredWindows
 from streamkit.state import Digest, split_window_key, store_key, store_range, window_keys, window_range
 
 __all__ = ["AggregateOperator", "AggregateSpec"]
@@ -59,7 +60,7 @@ class AggregateOperator:
         """Start from what the store holds."""
         self.spec, self._groups, self._context, self.digest = spec, groups, context, digest
         self._empty = groups.take_all()
-        self._stored_ends = set(self._window_ends() if spec.window is not None else ())
+        self._stored = StoredWindows(self._window_ends() if spec.window is not None else ())
         self.out = Fan()
         self._ended = False
 
@@ -88,7 +89,7 @@ class AggregateOperator:
         self._groups.add(batch, ends_ms)
 
     def _may_be_stored(self, end_ms: int) -> bool:
-        return self.spec.window is None or end_ms in self._stored_ends
+        return self.spec.window is None or end_ms in self._stored
 
     def _load(self, pairs: list[tuple[int, bytes]]) -> None:
         """Load stored accumulators, for a fold that cannot merge."""
@@ -137,15 +138,21 @@ class AggregateOperator:
 
     def _close_until(self, end_ms: int) -> None:
         closed = self._groups.take_until(end_ms)
-        stored_ends = sorted(end for end in self._stored_ends if end <= end_ms)
         updating = self.spec.emit == "update"
         if updating and len(closed):
             self._merge_stored(closed)
             self._emit(closed)
-        for stored_end in stored_ends:
-            pairs = self._drop_window(stored_end)
+        for stored_end, rows in self._stored.take_until(end_ms):
+            if rows is None:
+                pairs = self._stored_pairs(stored_end)
+                self._drop_window(stored_end, [key for key, _ in pairs], [value for _, value in pairs])
+                if not updating:
+                    self._load_closed(closed, stored_end, pairs)
+                continue
+            self._drop_window(stored_end, self._store_keys(rows.ends_ms(), rows.keys()), rows.encoded())
             if not updating:
-                self._load_closed(closed, stored_end, pairs)
+                assert isinstance(closed, FrameGroups), "rows are kept in the spelling of the aggregation"
+                closed.merge(rows)
         if not updating and len(closed):
             self._emit(closed)
 
@@ -158,19 +165,19 @@ class AggregateOperator:
                     stored.pop(key, None)
         closed.load([end_ms] * len(stored), list(stored), list(stored.values()))
 
-    def _drop_window(self, end_ms: int) -> list[tuple[bytes, bytes]]:
+    def _stored_pairs(self, end_ms: int) -> list[tuple[bytes, bytes]]:
+        return list(self._context.overlay.scan(*window_range(self.spec.store_index, end_ms)))
+
+    def _drop_window(self, end_ms: int, keys: list[bytes], values: list[bytes]) -> None:
         begin, end = window_range(self.spec.store_index, end_ms)
-        pairs = list(self._context.overlay.scan(begin, end))
-        self._context.overlay.delete_range(self.spec.store_index, begin, end, [key for key, _ in pairs])
-        self.digest.remove([key for key, _ in pairs], [value for _, value in pairs])
-        self._stored_ends.discard(end_ms)
-        return pairs
+        self._context.overlay.delete_range(self.spec.store_index, begin, end, keys)
+        self.digest.remove(keys, values)
 
     def _merge_stored(self, groups: Groups) -> tuple[list[bytes], list[bytes | None]]:
         """Merge what is stored into `groups`; return the store keys and the values as they were."""
         ends_ms, keys = groups.ends_ms(), groups.keys()
         store_keys = self._store_keys(ends_ms, keys)
-        if self.spec.window is not None and self._stored_ends.isdisjoint(ends_ms.tolist()):
+        if self.spec.window is not None and self._stored.isdisjoint(set(ends_ms.tolist())):
             return store_keys, [None] * len(store_keys)
         stored = self._context.overlay.get_many(store_keys)
         if self.spec.window is None:
@@ -189,7 +196,7 @@ class AggregateOperator:
         self.digest.replace(store_keys, stored, values)
         self._context.overlay.put_many(self.spec.store_index, store_keys, values)
         if self.spec.window is not None:
-            self._stored_ends.update(groups.ends_ms().tolist())
+            self._stored.store(groups)
         if self.spec.emit == "update" and not (self.spec.window is None and self._context.run.bounded):
             self._emit(groups)
 
