@@ -22,7 +22,7 @@ __all__ = ["Loop", "next_positions"]
 
 _COMMIT_THREADS: Final = 4
 _IDLE_MS: Final = 100.0
-_BUSY_SECONDS: Final = 0.01
+_BUSY_SECONDS: Final = 0.05
 _DUE_MS: Final = 10.0
 _PROGRESS_MS: Final = 500.0
 _SMALL_LAG: Final = 1000

@@ -21,6 +21,10 @@ from streamkit.seams import Clock
 __all__ = ["RunnerEnvironment", "TaskRunner"]
 
 _FLOOR_MS: Final = 10
+_EBB_FACTOR: Final = 4
+"""Windows have just closed when the rows held are this much fewer than they were."""
+_EBB_INTERVAL_PART: Final = 20
+"""Then a commit need only be this part of the interval away from what it commits."""
 _FLUSH_MS: Final = 30_000
 _FLUSH_RECORDS: Final = 200_000
 
@@ -60,17 +64,20 @@ class TaskRunner:
         self._opened: Opened = open_task(self.plan, environment.broker, environment.stores, environment.observe)
         self.task = Task(self.plan, self._opened.store, self._opened.position)
         self._committed_ms = environment.clock.monotonic_ms()
-        self._flushed_ms = self._committed_ms
-        self._bytes_since = 0
+        self._flushed_ms = self._read_ms = self._committed_ms
+        self._bytes_since = self._held_count_max = 0
         self._unflushed_count = 0
         self.committing = threading.Event()
 
     def feed(self, fetched: Fetched) -> int:
         """Run fetched batches through the task; return how many records it was."""
+        if not self.task.dirty:
+            self._read_ms = self._environment.clock.monotonic_ms()
         count = self.task.process(fetched)
         size_bytes = sum(map(len, fetched.record_batches))
         self._bytes_since += size_bytes
         self._read_bytes += size_bytes
+        self._held_count_max = max(self._held_count_max, self.task.held_count)
         if self._publisher is not None:
             # Outputs go out as soon as they exist.
             self.task.merge_updates()
@@ -89,14 +96,18 @@ class TaskRunner:
         options = self._environment.options
         if self.task.ended or self._bytes_since >= options.commit_bytes_max:
             return True
-        waited_ms = self._environment.clock.monotonic_ms() - self._committed_ms
-        return waited_ms >= (options.commit_interval_ms if behind else min(_FLOOR_MS, options.commit_interval_ms))
+        now_ms = self._environment.clock.monotonic_ms()
+        if not behind:
+            return now_ms - self._committed_ms >= min(_FLOOR_MS, options.commit_interval_ms)
+        # When windows have just closed there is least to store, so that is the time for a commit.
+        ebb = _EBB_FACTOR * self.task.held_count < self._held_count_max
+        return now_ms - self._read_ms >= options.commit_interval_ms / (_EBB_INTERVAL_PART if ebb else 1)
 
     def seal(self) -> Sealed:
         """Freeze what the next transaction writes; computing may go on."""
         assert not self.committing.is_set(), "one commit at a time"
         self.committing.set()
-        self._bytes_since = 0
+        self._bytes_since = self._held_count_max = 0
         self._committed_ms = self._environment.clock.monotonic_ms()
         sealed = self.task.seal()
         if self._publisher is not None:

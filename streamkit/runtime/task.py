@@ -232,6 +232,11 @@ class Task:
         }
 
     @property
+    def held_count(self) -> int:
+        """How many partial rows of windows the aggregations hold: what a commit now would store, about."""
+        return sum(aggregate.held_count for aggregate in self._parts.aggregates)
+
+    @property
     def aggregates(self) -> tuple[AggregateOperator, ...]:
         """The stateful operators, for those who look at state (a test driver, a query)."""
         return self._parts.aggregates

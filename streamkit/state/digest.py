@@ -44,20 +44,19 @@ class Digest:
             keys: Store keys, none of which is covered yet.
             values: One for each key.
         """
-        self._move(len(keys), sum(map(_hash, keys, values)))
+        self._move(len(keys), sum(_hashes(keys, values)))
 
     def remove(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Take pairs out, each with the value it was put in with."""
-        self._move(-len(keys), -sum(map(_hash, keys, values)))
+        self._move(-len(keys), -sum(_hashes(keys, values)))
 
     def replace(
         self, keys: Sequence[bytes], old_values: Iterable[bytes | None], new_values: Iterable[bytes | None]
     ) -> None:
         """Follow a write: each key goes from its old value to its new one; None means absent."""
-        old = [(key, value) for key, value in zip(keys, old_values, strict=True) if value is not None]
-        new = [(key, value) for key, value in zip(keys, new_values, strict=True) if value is not None]
-        hashes = sum(_hash(key, value) for key, value in new) - sum(_hash(key, value) for key, value in old)
-        self._move(len(new) - len(old), hashes)
+        gone = _hashes(keys, old_values)
+        come = _hashes(keys, new_values)
+        self._move(len(come) - len(gone), sum(come) - sum(gone))
 
     def to_text(self) -> str:
         """Return the compact text form; `from_text` reads it back."""
@@ -78,6 +77,8 @@ class Digest:
         )
 
 
-def _hash(key: bytes, value: bytes) -> int:
-    """Hash a pair; the key's length is the seed, or moving a byte from key to value would not be seen."""
-    return xxh3_128_intdigest(key + value, len(key))
+def _hashes(keys: Sequence[bytes], values: Iterable[bytes | None]) -> list[int]:
+    """Hash the pairs that have a value; a key's length is the seed, or a byte moved to the value would not be seen."""
+    return [
+        xxh3_128_intdigest(key + value, len(key)) for key, value in zip(keys, values, strict=True) if value is not None
+    ]

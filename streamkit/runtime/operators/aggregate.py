@@ -73,6 +73,11 @@ class AggregateOperator:
             begin = window_range(self.spec.store_index, end_ms)[1]
 
     @property
+    def held_count(self) -> int:
+        """How many partial rows of open windows were folded since the last commit; a table without windows has none."""
+        return 0 if self.spec.window is None else len(self._groups)
+
+    @property
     def closed_by_end(self) -> bool:
         """Whether the end of this run closed its windows."""
         return self._ended and self.spec.window is not None
