@@ -24,6 +24,8 @@ from streamkit.serde import Serde
 
 __all__ = ["Input", "SourceInput"]
 
+_PYTHON_ROWS_MAX: Final = 1000
+"""Word count was 5 % slower with 60,000 rows at a time (measured, mean of five pairs)."""
 _TIMESTAMP_BOUND_MS: Final = 2**60
 
 
@@ -104,10 +106,19 @@ class SourceInput:
         if end_offset is not None and next_offset > end_offset:
             records, next_offset = records.below(end_offset), end_offset
         if len(records):
-            self.out.receive(self._batch(records))
+            self._hand_on(self._batch(records))
         self.next_offset = max(next_offset, self.next_offset)
         self._context.counters.records_in += len(records)
         return len(records)
+
+    def _hand_on(self, batch: Batch) -> None:
+        """Hand a batch on, to Python functions a part at a time: what one makes is in the cache for the next."""
+        if self._columnar or len(batch) <= _PYTHON_ROWS_MAX:
+            self.out.receive(batch)
+            return
+        for begin in range(0, len(batch), _PYTHON_ROWS_MAX):
+            end = min(begin + _PYTHON_ROWS_MAX, len(batch))
+            self.out.receive(batch.take(np.arange(begin, end, dtype=np.int64)))
 
     def _batch(self, records: DecodedRecords) -> Batch:
         values = Column(self._value_serde, encoded=records.values)
