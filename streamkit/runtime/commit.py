@@ -27,15 +27,16 @@ __all__ = ["COMMIT_STEPS", "Commit", "Observe", "Publisher", "stamp_of"]
 Observe = Callable[[str], None]
 
 
-def stamp_of(log_id: str, places: Mapping[str, tuple[int, int]], position: bytes) -> bytes:
+def stamp_of(log_id: str, places: Mapping[str, tuple[int, int]], position: bytes, *, now_ms: int) -> bytes:
     """Return the stamp that a store bears.
 
     Args:
         log_id: Identity of the log that the state came from.
         places: For each changelog topic, the offset of its last position record and that record's CRC-32.
         position: The position as JSON.
+        now_ms: Wall-clock time: a store that is too old may have missed tombstones.
     """
-    return orjson.dumps({"log": log_id, "at": places, "position": orjson.loads(position)})
+    return orjson.dumps({"log": log_id, "at": places, "ms": now_ms, "position": orjson.loads(position)})
 
 
 class Publisher:
@@ -83,11 +84,11 @@ class Commit:
         publisher: Publisher | None,
         group: str,
         store: StateStore | None,
-        stamp: tuple[str, dict[str, tuple[int, int]]],
+        stamp: tuple[str, dict[str, tuple[int, int]], int],
     ) -> None:
         """Prepare; nothing happens before `run`."""
         self._sealed, self._producer, self._publisher, self._group = sealed, producer, publisher, group
-        self._store, (self._log_id, self._places) = store, stamp
+        self._store, (self._log_id, self._places, self._now_ms) = store, stamp
         self._appended: Mapping[TopicPartition, Appended] = {}
 
     def run(self, observe: Observe) -> None:
@@ -143,7 +144,7 @@ class Commit:
             position = records.values[-1] or b""
             self._places[place.topic] = (self._appended[place].last_offset, zlib.crc32(position))
         changes = generation.changes()
-        stamp = stamp_of(self._log_id, self._places, position)
+        stamp = stamp_of(self._log_id, self._places, position, now_ms=self._now_ms)
         self._store.write(Changes(values={**changes.values, POSITION_KEY: stamp}, delete_ranges=changes.delete_ranges))
 
 

@@ -26,10 +26,13 @@ from streamkit.runtime.build import TaskPlan, transactional_id
 from streamkit.runtime.commit import Observe, stamp_of
 from streamkit.runtime.position import InputPosition, Note, Position
 from streamkit.runtime.stores import Stores
+from streamkit.seams import Clock
 from streamkit.state import POSITION_KEY, Changes, MemoryStore, StateStore
 
 __all__ = ["OPENING_STEPS", "Opened", "open_task", "read_to"]
 
+_TOMBSTONE_MS: Final = 86_400_000
+"""Kafka's default of `delete.retention.ms`."""
 _FETCH_BYTES: Final = 8 * 1024 * 1024
 _WAIT_MS: Final = 1000
 _STALLS_MAX: Final = 30
@@ -49,13 +52,14 @@ class Opened:
     restored_count: int
 
 
-def open_task(plan: TaskPlan, broker: Broker, stores: Stores, observe: Observe) -> Opened:
+def open_task(plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock, observe: Observe) -> Opened:
     """Open one task; local state that cannot be trusted is set aside and restored, once.
 
     Args:
         plan: Of the task.
         broker: Where its log is.
         stores: Where its state is.
+        clock: Says how old the store is.
         observe: Told each step's name before it, and `opened` after the last.
 
     Raises:
@@ -63,7 +67,7 @@ def open_task(plan: TaskPlan, broker: Broker, stores: Stores, observe: Observe) 
         TaskCorruptedError: Log and committed offsets disagree, or the changelog is damaged, even after a restore.
             Nothing was written to the log; the state that was there is set aside.
     """
-    opening = Opening(plan, broker, stores)
+    opening = Opening(plan, broker, stores, clock)
     try:
         opening.take(_OWNING_STEPS, observe)
         try:
@@ -83,9 +87,9 @@ def open_task(plan: TaskPlan, broker: Broker, stores: Stores, observe: Observe) 
 class Opening:
     """One opening under way."""
 
-    def __init__(self, plan: TaskPlan, broker: Broker, stores: Stores) -> None:
+    def __init__(self, plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock) -> None:
         """Prepare; nothing happens before `take`."""
-        self._plan, self._broker, self._stores = plan, broker, stores
+        self._plan, self._broker, self._stores, self._clock = plan, broker, stores, clock
         self._producer: Producer | None = None
         self._committed: dict[TopicPartition, CommittedOffset] = {}
         self._notes: dict[TopicPartition, Note] = {}
@@ -121,8 +125,20 @@ class Opening:
             data = orjson.loads(stamp)
             if data["log"] != self._broker.admin.log_id():
                 raise StoreDamagedError(f"the state of task {self._plan.task_id} is of another log, {data['log']}")
+            self._check_age(data["ms"])
             self._places = {topic: (offset, crc) for topic, (offset, crc) in data["at"].items()}
             self._position = Position.from_json(data["position"])
+
+    def _check_age(self, stamped_ms: int) -> None:
+        """Refuse a store so old that compaction may have removed tombstones which it has not seen."""
+        topics = self._broker.admin.describe_topics()
+        for spec in self._plan.sub.stores:
+            kept_ms = int(topics[spec.changelog_topic].config.get("delete.retention.ms", _TOMBSTONE_MS))
+            if self._clock.now_ms() - stamped_ms > kept_ms // 2:
+                raise StoreDamagedError(
+                    f"the state of task {self._plan.task_id} is older than half of the {kept_ms} ms for which "
+                    f"{spec.changelog_topic} keeps tombstones"
+                )
 
     def check_stamp(self) -> None:
         """Refuse a store that is not an older state of this log."""
@@ -162,7 +178,7 @@ class Opening:
         if self._restored_count:
             assert self._store is not None, "the store was opened in an earlier step"
             position = orjson.dumps(self._position.to_json())
-            stamp = stamp_of(self._broker.admin.log_id(), self._places, position)
+            stamp = stamp_of(self._broker.admin.log_id(), self._places, position, now_ms=self._clock.now_ms())
             self._store.write(Changes(values={POSITION_KEY: stamp}))
 
     def agree(self) -> None:

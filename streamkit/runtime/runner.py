@@ -61,7 +61,9 @@ class TaskRunner:
 
     def _open(self) -> None:
         environment = self._environment
-        self._opened: Opened = open_task(self.plan, environment.broker, environment.stores, environment.observe)
+        self._opened: Opened = open_task(
+            self.plan, environment.broker, environment.stores, environment.clock, environment.observe
+        )
         self.task = Task(self.plan, self._opened.store, self._opened.position)
         self._committed_ms = environment.clock.monotonic_ms()
         self._flushed_ms = self._read_ms = self._committed_ms
@@ -117,7 +119,7 @@ class TaskRunner:
     def finish(self, sealed: Sealed) -> None:
         """Commit what was sealed, and flush the store when its changelog tail has grown long."""
         store = self._opened.store if self.plan.sub.stores else None
-        stamp = (self._environment.broker.admin.log_id(), self._opened.places)
+        stamp = (self._environment.broker.admin.log_id(), self._opened.places, self._environment.clock.now_ms())
         commit = Commit(sealed, self._opened.producer, self._publisher, self.plan.topology.job, store, stamp)
         commit.run(self._environment.observe)
         self.task.applied()

@@ -21,7 +21,7 @@ from streamkit.topology import SubTopology, Topology
 __all__ = ["JobPlan", "prepare"]
 
 _REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": str(64 * 1024 * 1024)}
-_CHANGELOG_CONFIG = {"cleanup.policy": "compact"}
+_CHANGELOG_CONFIG = {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 86_400_000)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

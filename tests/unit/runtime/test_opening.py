@@ -61,7 +61,8 @@ def opened(
     told: Callable[[str], None] = unobserved,
     observe: Callable[[str], None] = unobserved,
 ) -> Opened:
-    return open_task(plan_of(machine, stateful(machine)), FaultyBroker(machine.broker, told), stores, observe)
+    broker = FaultyBroker(machine.broker, told)
+    return open_task(plan_of(machine, stateful(machine)), broker, stores, machine.clock, observe)
 
 
 def contents(made: Opened) -> dict[bytes, bytes]:
@@ -93,6 +94,17 @@ def test_a_store_whose_stamp_is_of_another_log_is_set_aside_and_restored(machine
     assert contents(made) == expected
 
 
+def test_a_store_too_old_to_have_seen_every_tombstone_is_set_aside_and_restored(machine: Machine) -> None:
+    expected = machine.state()[stateful(machine)]
+    half_ms = int(machine.broker.admin.describe_topics()[CHANGELOG].config["delete.retention.ms"]) // 2
+    machine.clock.advance(half_ms - machine.clock.now_ms())
+    assert opened(machine, machine.stores).restored_count == 0
+    machine.clock.advance(half_ms)
+    made = opened(machine, machine.stores)
+    assert made.restored_count > 0
+    assert contents(made) == expected
+
+
 def test_a_store_that_stands_for_what_the_log_does_not_have_is_set_aside_and_restored(machine: Machine) -> None:
     """It was ahead of a log that lost its tail, or its changelog was another one: the record there has another CRC."""
     expected, task_id = machine.state()[stateful(machine)], stateful(machine)
@@ -102,7 +114,7 @@ def test_a_store_that_stands_for_what_the_log_does_not_have_is_set_aside_and_res
         crc = stamp.split(b"[", 1)[1].split(b",", 1)[1].split(b"]", 1)[0]
         before = stamp.split(b'"at":')[0]
         after = stamp.split(b'"position":', 1)[1]
-        moved = b'%s"at":{"%s":[%d,%s]},"position":%s' % (before, CHANGELOG.encode(), offset, crc, after)
+        moved = b'%s"at":{"%s":[%d,%s]},"ms":0,"position":%s' % (before, CHANGELOG.encode(), offset, crc, after)
         store = machine.stores.stores[task_id].survivor()
         store.write(Changes(values={POSITION_KEY: moved, b"\x00\x01x": b"wrong"}))
         store.flush()
@@ -216,4 +228,4 @@ class Nothing:
 def test_a_partition_that_gives_nothing_below_its_end_is_an_error_and_not_a_hang(machine: Machine) -> None:
     broker = Silent(machine.broker, unobserved)
     with pytest.raises(TaskCorruptedError, match="gives nothing at offset 0"):
-        open_task(plan_of(machine, stateful(machine)), broker, WatchedStores(), unobserved)
+        open_task(plan_of(machine, stateful(machine)), broker, WatchedStores(), machine.clock, unobserved)
