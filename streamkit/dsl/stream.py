@@ -425,12 +425,31 @@ class Table(Handle, Generic[K_co, V_co]):
         return self._add(node, fn)
 
     def filter(self, predicate: Callable[[V_co], bool] | pl.Expr, *, name: str | None = None) -> "Table[K_co, V_co]":
-        """Keep the keys whose value passes; later updates of a key that fail are not written.
+        """Keep the keys whose value passes.
+
+        A key of a table of updates that does not pass is deleted downstream: its topic gets a null value, a tombstone,
+        whether or not an earlier value had passed. Final results of windows that do not pass are left out.
 
         Raises:
-            DefinitionError: The expression is not row-wise or makes no booleans, or `predicate` is no plain function.
+            DefinitionError: The expression is not row-wise or makes no booleans, `predicate` is no plain function, or
+                the table is of windows and updated: a tombstone for the plain key would stand for all its windows.
         """
+        window = self._window()
+        if window is not None and window.emit != "final":
+            raise DefinitionError(
+                f"{self.name!r} cannot be filtered: its windows are updated",
+                detail="one that passed and then fails would have to be deleted, by the key of all windows",
+                hint='use emit="final", or filter where the topic is read',
+            )
         return self._add(filter_node(self._job, "filter", self.name, predicate, name), predicate)
+
+    def _window(self) -> Window | None:
+        """Return the windows of the table, None if it has none."""
+        node = self._job.node(self.name)
+        while not isinstance(node, Aggregation):
+            node = self._job.node(node.inputs[0])
+        upstream = self._job.node(node.inputs[0])
+        return upstream if isinstance(upstream, Window) else None
 
     def typed(self, value: type[V2]) -> "Table[K_co, V2]":
         """State what the rows are, after `agg`.
@@ -448,11 +467,8 @@ class Table(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: The table has no windows, or its results are updates.
         """
-        node = self._job.node(self.name)
-        while not isinstance(node, Aggregation):
-            node = self._job.node(node.inputs[0])
-        window = self._job.node(node.inputs[0])
-        if not isinstance(window, Window) or window.emit != "final":
+        window = self._window()
+        if window is None or window.emit != "final":
             raise DefinitionError(
                 f"{self.name!r} cannot become a stream: updates are not facts",
                 detail="how many updates there are depends on commits",

@@ -195,14 +195,16 @@ class Batch:
     """Rows in order, each with a key, a value and the record of `origin` that it stems from.
 
     Rows are never copied when some are dropped or spread: `rows` holds, for each row, its index in `origin`
-    (None: all of them, one to one), and what nobody reads is never gathered.
+    (None: all of them, one to one), and what nobody reads is never gathered. The rows of a table may be `deleted`:
+    their keys have no value any more.
     """
 
-    __slots__ = ("keys", "origin", "rows", "values")
+    __slots__ = ("deleted", "keys", "origin", "rows", "values")
 
     def __init__(self, origin: Origin, keys: Column, values: Column, rows: npt.NDArray[np.int64] | None = None) -> None:
         """Hold columns of one length."""
         self.origin, self.keys, self.values, self.rows = origin, keys, values, rows
+        self.deleted = False
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -238,6 +240,12 @@ class Batch:
         if headers is None or self.rows is None:
             return headers
         return [headers[index] for index in self.rows.tolist()]
+
+    def as_deleted(self) -> "Batch":
+        """Return the same rows as keys that have no value any more."""
+        made = Batch(self.origin, self.keys, self.values, self.rows)
+        made.deleted = True
+        return made
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Batch":
         """Return the rows at `indices` (they may repeat), in that order."""

@@ -1,7 +1,7 @@
 """Builds the operators of one task from its sub-topology: the only place that knows which node runs as what."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -34,13 +34,13 @@ from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
 from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator, SinkSpec
-from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, step_for
+from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, TableFilter, step_for
 from streamkit.runtime.operators.windowing import WindowOperator, window_ends
 from streamkit.runtime.position import InputPosition, Position, Run, RunMark
 from streamkit.serde import Serde, key_serde, value_serde
 from streamkit.state import Digest
 from streamkit.topology import NodePlan, SubTopology, Topology
-from streamkit.topology.plans import is_stateless
+from streamkit.topology.plans import filters_updates, is_stateless
 
 __all__ = ["Parts", "TaskPlan", "build_parts", "task_id", "transactional_id", "unchecked"]
 
@@ -174,6 +174,12 @@ class _Builder:
     def _add_step(self, node: Node) -> None:
         """Add a stateless node: fused with the one before it, if both are of one chain."""
         step = step_for(node, self._plan_of(node.name), self._plan.check)
+        if isinstance(node, Filter) and filters_updates(self._graph, node):
+            fails = step_for(replace(node, negate=not node.negate), self._plan_of(node.name), self._plan.check)
+            split = TableFilter(step, fails, Fan())
+            self._outs[node.inputs[0]].add(split)
+            self._outs[node.name] = split.out
+            return
         chain = next((chain for chain in self._plan.sub.chains if node.name in chain), (node.name,))
         if node.name == chain[0]:
             self._chained[node.name] = ([step], Fan())

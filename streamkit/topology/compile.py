@@ -6,7 +6,7 @@ from streamkit.errors import TopologyError
 from streamkit.graph import Aggregation, Fold, KeyBy, LogicalGraph, Merge, Node, Reduce, Sink, Source, Window
 from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
 from streamkit.topology.names import changelog_topic, repartition_topic, store_index
-from streamkit.topology.plans import is_stateless, plan_nodes
+from streamkit.topology.plans import filters_updates, is_stateless, plan_nodes
 
 __all__ = ["compile_graph"]
 
@@ -194,7 +194,7 @@ class _Compiler:
     def _chains(self, inside: Sequence[Node]) -> tuple[tuple[str, ...], ...]:
         chains: list[list[str]] = []
         for node in inside:
-            if not is_stateless(node):
+            if not is_stateless(node) or filters_updates(self._graph, node):
                 continue
             previous = node.inputs[0]
             last = next((chain for chain in chains if chain[-1] == previous), None)

@@ -33,7 +33,7 @@ from streamkit.serde.schema import fields_of
 from streamkit.topology.aggregates import check_aggregates, result_schema
 from streamkit.topology.model import NodePlan, Spelling
 
-__all__ = ["is_stateless", "plan_node", "plan_nodes", "returned_type"]
+__all__ = ["filters_updates", "is_stateless", "plan_node", "plan_nodes", "returned_type"]
 
 Schema: TypeAlias = Mapping[str, pl.DataType] | None
 
@@ -43,6 +43,16 @@ _UNORDERED: Final = (set, frozenset, dict)
 def is_stateless(node: Node) -> bool:
     """Whether a node runs as a step of a chain."""
     return isinstance(node, Map | FlatMap | Filter | Peek | MapBatches | Select | Typed | KeyBy | MapValues)
+
+
+def filters_updates(graph: LogicalGraph, node: Node) -> bool:
+    """Whether a node filters a table whose results are updates: it deletes keys, so it is no step of a chain."""
+    if not isinstance(node, Filter):
+        return False
+    upstream = graph.node(node.inputs[0])
+    while isinstance(upstream, MapValues | Filter | Typed):
+        upstream = graph.node(upstream.inputs[0])
+    return isinstance(upstream, Aggregation) and upstream.emit == "update"
 
 
 def plan_nodes(graph: LogicalGraph) -> dict[str, NodePlan]:

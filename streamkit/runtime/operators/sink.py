@@ -47,7 +47,7 @@ class SinkOperator:
     """Writes rows to a topic.
 
     A windowed result keeps the plain key; its value is an object that begins with `window_start` and `window_end`
-    (ms) and goes on with the columns of `agg`, or `value`.
+    (ms) and goes on with the columns of `agg`, or `value`. A deleted key is written with a null value, a tombstone.
     """
 
     def __init__(self, spec: SinkSpec, context: TaskContext) -> None:
@@ -61,7 +61,7 @@ class SinkOperator:
         """Encode the rows into the outbox."""
         try:
             keys = batch.keys.encoded()
-            values = self._column(batch).encoded()
+            values: Sequence[bytes | None] = [None] * len(batch) if batch.deleted else self._column(batch).encoded()
         except RowError as error:
             raise bad_row(batch, error, self._spec.node, SerializationError) from error
         self._check_sizes(batch, keys, values)

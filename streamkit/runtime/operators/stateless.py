@@ -18,7 +18,7 @@ from streamkit.runtime.places import bad_row, processing_error
 from streamkit.serde import Serde, frame_serde, key_serde, value_serde
 from streamkit.topology import NodePlan
 
-__all__ = ["Chain", "Step", "StepCheck", "step_for"]
+__all__ = ["Chain", "Step", "StepCheck", "TableFilter", "step_for"]
 
 ROW_COLUMN = "__row__"
 
@@ -43,7 +43,10 @@ class Chain:
         self._steps, self.out = tuple(steps), out
 
     def receive(self, batch: Batch) -> None:
-        """Run the steps; stop early when no row is left."""
+        """Run the steps; stop early when no row is left. Deleted keys have no value to run them on."""
+        if batch.deleted:
+            self.out.receive(batch)
+            return
         for step in self._steps:
             batch = step(batch)
             if not len(batch):
@@ -52,6 +55,35 @@ class Chain:
 
     def advance(self, watermark_ms: int) -> None:
         """Pass the watermark on: stateless nodes hold nothing back."""
+        self.out.advance(watermark_ms)
+
+    def end(self) -> None:
+        """Pass the end on."""
+        self.out.end()
+
+
+class TableFilter:
+    """Keeps the rows of a table of updates that pass; the keys of all others are deleted downstream.
+
+    An earlier value of such a key may have passed, and whether it was written depends on commits.
+    """
+
+    __slots__ = ("_fails", "_passes", "out")
+
+    def __init__(self, passes: Step, fails: Step, out: Fan) -> None:
+        """Keep what `passes` keeps; `fails` keeps the rest."""
+        self._passes, self._fails, self.out = passes, fails, out
+
+    def receive(self, batch: Batch) -> None:
+        """Split the rows; each key has one row at most."""
+        if batch.deleted:
+            self.out.receive(batch)
+            return
+        self.out.receive(self._passes(batch))
+        self.out.receive(self._fails(batch).as_deleted())
+
+    def advance(self, watermark_ms: int) -> None:
+        """Pass the watermark on."""
         self.out.advance(watermark_ms)
 
     def end(self) -> None:
