@@ -8,6 +8,8 @@ the stores had not flushed.
 import random
 from collections.abc import Callable
 
+import orjson
+
 from streamkit import Job
 from streamkit.broker import LATEST, open_broker
 from streamkit.records import EncodedRecords, TopicPartition
@@ -18,7 +20,7 @@ from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores
 from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng
-from streamkit.state import POSITION_KEY, MemoryStore
+from streamkit.state import POSITION_KEY, Digest, MemoryStore, store_range
 from streamkit.topology import compile_graph
 
 
@@ -127,6 +129,8 @@ class Machine:
     def run(self, rng: random.Random, *, bounded: bool, go_on: bool = False, state_losses: float = 0.0) -> int:
         """Run to the end, or until nothing is left to read, over every crash; return how many crashes there were.
 
+        At each opening and at the end the digest of every store must be that of its contents.
+
         Args:
             rng: Draws the schedule.
             bounded: Which kind of run.
@@ -138,6 +142,7 @@ class Machine:
             try:
                 # Once the next run was fixed it is resumed; before, it is still to begin.
                 self.open(bounded=bounded, go_on=go_on)
+                self.check_digests()
                 go_on = False
                 if bounded:
                     while not self.finished:
@@ -145,6 +150,7 @@ class Machine:
                 else:
                     self.drain(rng)
                 self.close()
+                self.check_digests()
                 return crashes
             except Crashed:
                 crashes += 1
@@ -166,6 +172,17 @@ class Machine:
             pairs = dict(store.survivor().scan(b"", b"\xff" * 16))
             contents[task_id] = {key: value for key, value in pairs.items() if key != POSITION_KEY}
         return contents
+
+    def check_digests(self) -> None:
+        """Digest each store's contents anew, and compare with what its position says, whatever crashes led to it."""
+        for task_id, store in self.stores.stores.items():
+            readable = store if self.runners else store.survivor()
+            (stamp,) = readable.get_many([POSITION_KEY])
+            said = {} if stamp is None else orjson.loads(stamp)["position"]["d"]
+            for spec in self.topology.sub_topologies[int(task_id.split("_")[0])].stores:
+                pairs, made = dict(readable.scan(*store_range(spec.index))), Digest()
+                made.add(list(pairs), list(pairs.values()))
+                assert made == Digest.from_text(said.get(spec.name, "0:0")), f"digest of {spec.name} in {task_id}"
 
     def committed(self) -> dict[TopicPartition, int]:
         group = self.broker.group(self.topology.job)
