@@ -79,11 +79,12 @@ class TaskRunner:
         size_bytes = sum(map(len, fetched.record_batches))
         self._bytes_since += size_bytes
         self._read_bytes += size_bytes
-        self._held_count_max = max(self._held_count_max, self.task.held_count)
         if self._publisher is not None:
             # Outputs go out as soon as they exist.
             self.task.merge_updates()
             self._publisher.send(self.task.context.outputs.take())
+        # Rows that were merged just now are to be stored whenever the commit comes, so they are no longer held.
+        self._held_count_max = max(self._held_count_max, self.task.held_count)
         return count
 
     @property
