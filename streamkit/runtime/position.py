@@ -74,7 +74,7 @@ class Position:
     """How far a task is.
 
     `transaction` counts its commits. `ended_run` is the bounded run it has finished or left (0: none). `counters` are
-    totals over all runs; `digests` hold each store's digest as JSON text.
+    totals over all runs; `digests` hold each store's digest as text.
     """
 
     transaction: int = 0
