@@ -47,6 +47,7 @@ class FrameGroups:
         self._key_serde, self._value_serde = key_serde, value_serde
         self._grouped_serde = key_serde if key_serde.dtype in _GROUPED_AS_THEY_ARE else _BYTES
         self._frames: list[pl.DataFrame] = []
+        self._pushed_count, self._merge_above = 0, _UNMERGED_ROWS_MAX
 
     def _with(self, frames: list[pl.DataFrame]) -> "FrameGroups":
         made = FrameGroups(self._node, self._aggregates, self._key_serde, self._value_serde, self._scalar)
@@ -88,9 +89,13 @@ class FrameGroups:
         return pl.Series("key", batch.keys.encoded(), dtype=pl.Binary)
 
     def _push(self, frame: pl.DataFrame) -> None:
+        """Add rows; merge when they are many, and next when they have doubled, so that a row is merged a few times."""
         self._frames.append(frame)
-        if len(self._frames) > 1 and len(self) > _UNMERGED_ROWS_MAX:
-            self._merged()
+        # Counted on the way, as a sum over all frames is quadratic in their number: rows that have left still count.
+        self._pushed_count += frame.height
+        if self._pushed_count > self._merge_above:
+            self._pushed_count = self._merged().height
+            self._merge_above = max(_UNMERGED_ROWS_MAX, 2 * self._pushed_count)
 
     def _merged(self) -> pl.DataFrame:
         """Return all groups as one frame with one row each, and keep it so."""
@@ -147,7 +152,7 @@ class FrameGroups:
     def take_all(self) -> "FrameGroups":
         """Move everything to a new collection."""
         taken = self._with(self._frames)
-        self._frames = []
+        self._frames, self._pushed_count, self._merge_above = [], 0, _UNMERGED_ROWS_MAX
         return taken
 
     def ends_ms(self) -> npt.NDArray[np.int64]:

@@ -353,6 +353,24 @@ def test_partial_frames_are_merged_when_they_are_many(monkeypatch: pytest.Monkey
     assert [row["rows"] for row in listed(groups).values()] == [10, 10]
 
 
+def test_many_groups_are_not_merged_again_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a thousand batches of new keys would cost a thousand passes over all of them."""
+    monkeypatch.setattr("streamkit.runtime.groups.frames._UNMERGED_ROWS_MAX", 10)
+    merged_heights: list[int] = []
+
+    class Watched(FrameAggregates):
+        def merge(self, frame: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+            merged_heights.append(frame.height)
+            return super().merge(frame, by)
+
+    made = Watched({"n": Aggregate("count")}, {"x": pl.Int64()})
+    groups = FrameGroups("node", made, key_serde(int), frame_serde(made.result_schema), None)
+    for number in range(200):
+        groups.add(batch(int, [number], [1]), None)
+    assert len(groups.results().ends_ms) == 200
+    assert sum(merged_heights) < 4 * 200
+
+
 def test_a_reduce_folds_and_merges_with_one_function() -> None:
     how = Reduce(fn=lambda one, other: {"v": max(one["v"], other["v"])})
     upstream, groups = row_groups(str, how), row_groups(str, how)
