@@ -83,7 +83,7 @@ class TaskPlan:
 
     @property
     def in_python(self) -> bool:
-        """Whether a Python function is called for each row."""
+        """Whether a step or an aggregation calls a Python function for each row."""
         nodes = map(self.topology.graph.node, (*self.sub.nodes, *self.sub.combines))
         return any(
             self.topology.plans[node.name].spelling == "python"

@@ -18,7 +18,8 @@ class RunOptions:
         guarantee: Whether outputs are inside the transaction, or before it.
         state_dir: Root of the state directories; None keeps state in memory.
         thread_count: How many columnar tasks compute at once, at least 1; of those in Python it is always one.
-        commit_interval_ms: Upper bound of the time between a task's commits while it is behind.
+        commit_interval_ms: While a task is behind, a commit is due when its oldest input that is not committed was read
+            this long ago; sooner when its windows have just closed. It begins once a thread is free.
         commit_bytes_max: A task that has read this much since its last commit commits.
         fetch_bytes_max: About how much is fetched per partition at once.
         skew_max_ms: How far one source may run ahead of the slowest; None: the largest window, at least a minute.

@@ -1,8 +1,9 @@
 """The worker: fetches for its tasks, runs them on a few threads, and commits them.
 
 One thread (the caller's) fetches and schedules; the others compute and commit. Polars, fsync and the log release the
-GIL, so fetching and decoding the next batch overlaps with computing on this one. A task is run by one thread at a
-time. What is read next changes memory and speed, never results.
+GIL, so fetching and decoding the next batch overlaps with computing on this one. Python functions hold it, so the
+tasks that call them for each row take turns on one thread. A task is run by one thread at a time. What is read next
+changes memory and speed, never results.
 """
 
 import contextlib
