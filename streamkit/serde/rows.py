@@ -12,7 +12,7 @@ from streamkit.records import RowError
 from streamkit.serde.columns import UnfitError, column_of, strict_decoder
 from streamkit.serde.json_frames import json_from_frame
 from streamkit.serde.json_values import JsonSerde, dicts_from_frame
-from streamkit.serde.lines import ROWS_MIN, LinesReader
+from streamkit.serde.lines import ROWS_MIN, LinesDecoder
 from streamkit.serde.nested import maker_of
 from streamkit.serde.ranges import INT_MAX
 from streamkit.serde.schema import fields_of
@@ -41,7 +41,7 @@ class RowsSerde(JsonSerde):
         self._class: type = dict if self._dicts else info.cls  # type: ignore[attr-defined]  # a row type's info has one
         self._getter: Callable[[str], Callable[[Any], Any]] = itemgetter if self._dicts else attrgetter
         self._strict = strict_decoder(type_)
-        self._lines = LinesReader.of(type_)
+        self._lines = LinesDecoder.of(type_)
         self._plain = _plain(info)
         self._makers = [
             (name, make) for name, field in self._fields.items() if (make := maker_of(field.info)) is not None
@@ -56,7 +56,7 @@ class RowsSerde(JsonSerde):
     def frame_from_encoded(self, encoded: Sequence[bytes | None]) -> pl.DataFrame:
         """Decode all rows and lay out the columns that are wanted."""
         if self._lines is not None and len(encoded) >= ROWS_MIN:
-            frame = self._lines.read(encoded)
+            frame = self._lines.decode(encoded)
             if frame is not None:
                 return frame.select(self._wanted)
         if self._strict is None:
