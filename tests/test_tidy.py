@@ -79,6 +79,7 @@ def test_most_files_and_functions_are_short() -> None:
     assert statistics.quantiles(lines, n=20)[-1] <= 40
 
 
+@pytest.mark.slow
 def test_no_function_is_longer_than_a_screen() -> None:
     longer = [
         f"{shown(path)}:{node.lineno} {node.name}"
