@@ -22,7 +22,7 @@ broker_option: Callable[[Any], Any] = click.option(
     default="log://.streamkit",
     show_default=True,
     show_envvar=True,
-    help="Where the topics are: log://DIR, or memory://.",
+    help="Where the topics are: log://DIR.",
 )
 
 

@@ -66,10 +66,17 @@ class _Writer:
 
     def __init__(self, topic: str, key_field: str | None, placement: Placement, clock: Clock) -> None:
         self._topic, self._key_field, self._placement, self._clock = topic, key_field, placement, clock
-        self._count = 0
+        self._count, self._whole = 0, False
+
+    @property
+    def _hint(self) -> str:
+        if self._whole:
+            return "mend the line; nothing of the file was appended"
+        return f"mend the line, and go on after line {self._count}: up to there all are appended"
 
     def append_whole(self, broker: Broker, stream: BinaryIO) -> int:
         """Append all lines in one transaction; return how many."""
+        self._whole = True
         producer = broker.producer(f"produce-{SystemRng().token()}")
         try:
             producer.begin()
@@ -138,7 +145,7 @@ class _Writer:
         return SerializationError(
             f"line {self._count + index + 1} {reason}",
             data=line,
-            hint="mend the line; of a file nothing was appended",
+            hint=self._hint,
         )
 
 

@@ -252,6 +252,60 @@ def test_consume_that_waits_for_more_ends_with_ctrl_c(tmp_path: Path) -> None:
     assert consumer.returncode == 0
 
 
+def test_ctrl_c_ends_a_produce_that_waits_for_its_input_and_keeps_what_came(tmp_path: Path) -> None:
+    producer = subprocess.Popen(
+        [*COMMAND, "produce", "lines"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert producer.stdin is not None
+    producer.stdin.write(b"kept\n")
+    producer.stdin.flush()
+    deadline = time.monotonic() + 60
+    segments: list[Path] = []
+    while time.monotonic() < deadline and not any(segment.stat().st_size for segment in segments):
+        segments = list((tmp_path / ".streamkit").glob("lines-0/*.log"))
+    producer.send_signal(signal.SIGINT)
+    # The input stays open: it is the interrupt that ends it.
+    assert producer.wait(timeout=60) == 0
+    printed, _ = producer.communicate()
+    assert printed == b"1 records appended to lines (1 partition)\n"
+    assert [row["value"] for row in consumed("lines", cwd=tmp_path)] == ["kept"]
+
+
+@pytest.mark.parametrize("redirected", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_closed_are_done_without(tmp_path: Path, redirected: str) -> None:
+    produce("lines", [b"one"], cwd=tmp_path)
+    command = " ".join([*COMMAND, "consume", "lines", "--until-end", redirected])
+    ended = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, check=False)
+    assert ended.returncode == 0
+    assert ended.stderr == b""
+    assert [row["value"] for row in consumed("lines", cwd=tmp_path)] == ["one"]
+
+
+def test_output_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+    produce("lines", [b"one"], cwd=tmp_path)
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [*COMMAND, "consume", "lines", "--until-end"],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert b"No space left on device" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+def test_a_bad_line_of_standard_input_says_how_many_stand(tmp_path: Path) -> None:
+    given = b'{"k": "a"}\n' * 30_000 + b"no json\n"
+    ended = streamkit("produce", "lines", "--key-field", "k", cwd=tmp_path, given=given)
+    assert ended.returncode == 1
+    found = re.search(r"line 30001 is not JSON.*go on after line (\d+)", ended.stderr.decode(), re.DOTALL)
+    assert found is not None, ended.stderr
+    assert len(consumed("lines", cwd=tmp_path)) == int(found[1])
+
+
 def on_a_terminal(command: list[str], cwd: Path, wanted: re.Pattern[str]) -> tuple[str, int]:
     """Run a command on a pseudo-terminal; interrupt it once `wanted` shows; return what it showed and its exit code."""
     controller, terminal = pty.openpty()
