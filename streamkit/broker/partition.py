@@ -165,7 +165,8 @@ class Partition:
         try:
             self.log.sync(self.log.end_offset)
         except OSError as error:
-            raise LogError(f"{self.tp} could not be synced", detail=str(error)) from error
+            if not self._deleted:
+                raise LogError(f"{self.tp} could not be synced", detail=str(error)) from error
 
     def survives(self, offset: int) -> bool:
         """Return whether the batch at `offset` survives a power cut, or does not matter any more."""

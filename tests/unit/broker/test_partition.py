@@ -28,6 +28,22 @@ def opened(fs: MemoryFileSystem) -> Partition:
     return partition
 
 
+def test_a_sync_that_meets_the_deletion_of_the_topic_fails_nothing() -> None:
+    """The files are closed under it: that is no failed fsync, and must not stop the log."""
+    deleted: list[Partition] = []
+
+    def observe(change: str) -> None:
+        if change == "sync" and deleted:
+            deleted[0].close(deleted=True)
+            raise OSError(9, "Bad file descriptor")
+
+    partition = opened(MemoryFileSystem(observe))
+    partition.append(batches(b"x", sequence=0))
+    deleted.append(partition)
+    partition.sync()
+    assert partition.synced
+
+
 def batches(
     *values: bytes, sequence: int, producer_id: int = 1, epoch: int = 0, transactional: bool = False
 ) -> list[bytearray]:
