@@ -11,12 +11,14 @@ step); what is known of groups and epochs is the sum of the durable records, app
 Not here: data and markers (`partition`), the lock files of live producers (`log_directory`).
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from streamkit.broker.barriers import Barriers
 from streamkit.broker.coordinator_log import CoordinatorLog
 from streamkit.broker.coordinator_records import (
     CoordinatorRecord,
@@ -106,7 +108,7 @@ class Coordinator:
 
     def __init__(self, fs: FileSystem, path: str) -> None:
         """Name the transaction log; `load` or `create` comes next."""
-        self._log = CoordinatorLog(fs, path)
+        self.log = CoordinatorLog(fs, path)
         self._path = path
         self._lock = threading.Lock()
         self._state = CoordinatorState()
@@ -117,10 +119,11 @@ class Coordinator:
         self._reserved_below = 0
         self._reserve_position = 0
         self._rewrite_bytes = REWRITE_BYTES
+        self._barriers: Barriers | None = None
 
     def create(self) -> None:
         """Make an empty transaction log."""
-        self._log.rewrite([encode_record(record) for record in self._state.snapshot()])
+        self.log.rewrite([encode_record(record) for record in self._state.snapshot()])
 
     def load(self) -> None:
         """Read the transaction log.
@@ -129,7 +132,7 @@ class Coordinator:
             CorruptBatchError: It is damaged or missing. Nothing is changed.
         """
         try:
-            bodies = self._log.load()
+            bodies = self.log.load()
         except FileNotFoundError:
             bodies = []
         if not bodies:
@@ -143,11 +146,15 @@ class Coordinator:
 
     def close(self) -> None:
         """Close the log; closing twice does nothing."""
-        self._log.close()
+        self.log.close()
+
+    def defer_syncs(self, barriers: Barriers) -> None:
+        """From now on acknowledge what the operating system has; the barriers make it durable."""
+        self._barriers, self.log.acknowledging = barriers, barriers.acknowledging
 
     def stop(self, error: Exception) -> None:
         """Refuse every commit from now on: an fsync of data failed, and it must not be tried again."""
-        self._log.stop(error)
+        self.log.stop(error)
 
     def check_running(self) -> None:
         """Raise unless commits are possible.
@@ -155,7 +162,7 @@ class Coordinator:
         Raises:
             LogError: The log has stopped or is closed.
         """
-        self._log.check_running()
+        self.log.check_running()
 
     @property
     def unmarked(self) -> Mapping[TransactionKey, TransactionCommitted]:
@@ -270,20 +277,20 @@ class Coordinator:
             self._rewrite()
 
     def _append(self, record: CoordinatorRecord) -> int:
-        position = self._log.append(encode_record(record))
+        position = self.log.append(encode_record(record))
         self._unapplied.append((position, record))
         return position
 
     def _settle(self, position: int) -> None:
-        self._log.sync(position)
+        self.log.sync(position)
         with self._lock:
             self._apply_durable()
-            if self._log.size_bytes > self._rewrite_bytes:
+            if self.log.size_bytes > self._rewrite_bytes:
                 self._try_rewrite()
 
     def _apply_durable(self) -> None:
         # In the order of the log, not in the order in which threads come back from the sync.
-        while self._unapplied and self._unapplied[0][0] <= self._log.durable_position:
+        while self._unapplied and self._unapplied[0][0] <= self.log.durable_position:
             self._state.apply(self._unapplied.popleft()[1])
 
     def _try_rewrite(self) -> None:
@@ -291,16 +298,18 @@ class Coordinator:
             self._rewrite()
         except LogError:
             # What brought us here is durable; that the log could not be shortened must not call it failed.
-            self._rewrite_bytes = 2 * self._log.size_bytes
+            self._rewrite_bytes = 2 * self.log.size_bytes
 
     def _rewrite(self) -> None:
-        self._log.sync(self._log.end_position)
+        self.log.sync(self.log.end_position)
         self._apply_durable()
         for key in [key for key, durable in self._marked.items() if durable()]:
             del self._marked[key]
             del self._state.unmarked[key]
-        self._log.rewrite([encode_record(record) for record in self._state.snapshot()])
-        self._rewrite_bytes = max(REWRITE_BYTES, 2 * self._log.size_bytes)
+        # A marker that allowed us to drop its commit point was appended by now, so the barrier holds it.
+        with contextlib.nullcontext() if self._barriers is None else self._barriers.rewriting():
+            self.log.rewrite([encode_record(record) for record in self._state.snapshot()])
+        self._rewrite_bytes = max(REWRITE_BYTES, 2 * self.log.size_bytes)
 
     def _take_producer_id(self) -> tuple[int, int]:
         """Return a new producer id, and the log position that must be durable before it is used."""

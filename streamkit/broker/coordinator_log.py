@@ -14,7 +14,8 @@ Not here: when to rewrite, and what to keep (`coordinator`).
 
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 import google_crc32c
@@ -78,6 +79,8 @@ class CoordinatorLog:
         self._durable = 0
         self._sync_lock = threading.Lock()
         self._failure: Exception | None = None
+        self.acknowledging: Callable[[], AbstractContextManager[None]] | None = None
+        """With durability `os`, what `sync` does instead of an fsync."""
 
     @property
     def size_bytes(self) -> int:
@@ -91,7 +94,7 @@ class CoordinatorLog:
 
     @property
     def durable_position(self) -> int:
-        """Everything appended before this position survives a power cut."""
+        """Everything appended before this position survives a power cut, or was acknowledged without that."""
         return self._durable
 
     def load(self) -> list[bytes]:
@@ -146,16 +149,28 @@ class CoordinatorLog:
             LogError: The fsync failed, now or earlier. What is on the disk is unknown, so the log has stopped.
         """
         with self._sync_lock:
-            file = self._usable()
+            self._usable()
             if self._durable >= upto:
                 return
             end = self.end_position
-            try:
-                file.sync()
-            except OSError as error:
-                self._failure = error
-                raise LogError("the transaction log could not be synced", detail=f"{self._path}: {error}") from error
-            self._durable = end
+            if self.acknowledging is None:
+                self.sync_file()
+                self._durable = end
+                return
+            with self.acknowledging():
+                self._durable = end
+
+    def sync_file(self) -> None:
+        """Make the file durable as it is; what readers of positions know does not change.
+
+        Raises:
+            LogError: The fsync failed, now or earlier.
+        """
+        try:
+            self._usable().sync()
+        except OSError as error:
+            self._failure = error
+            raise LogError("the transaction log could not be synced", detail=f"{self._path}: {error}") from error
 
     def stop(self, error: Exception) -> None:
         """Refuse everything from now on: somewhere in the log directory an fsync failed."""

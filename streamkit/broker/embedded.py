@@ -10,7 +10,7 @@ from typing import Final
 from streamkit.broker.coordinator import check_offsets, check_text
 from streamkit.broker.embedded_fetcher import EmbeddedFetcher
 from streamkit.broker.embedded_producer import EmbeddedProducer
-from streamkit.broker.log_directory import LogDirectory
+from streamkit.broker.log_directory import Durability, LogDirectory
 from streamkit.broker.protocols import (
     EARLIEST,
     LAST_STABLE,
@@ -36,8 +36,9 @@ SYNC_THREADS_COUNT: Final = 8
 class EmbeddedBroker:
     """A log in a directory; see the `Broker` protocol.
 
-    Everything acknowledged is on the disk (fsync). After an fsync error the broker refuses to go on; opened
-    again, it has what was acknowledged.
+    Everything acknowledged is on the disk (fsync), unless `durability` is `os`. After an fsync error the broker
+    refuses to go on; opened again, it has what was acknowledged, with `os` up to the last barrier if the machine
+    went down.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class EmbeddedBroker:
         clock: Clock,
         rng: Rng,
         sync_threads_count: int = SYNC_THREADS_COUNT,
+        durability: Durability = "fsync",
     ) -> None:
         """Open the log in `directory`, or make it; a crash that it finds is recovered from.
 
@@ -57,12 +59,16 @@ class EmbeddedBroker:
             clock: Gives markers their timestamps, and waits.
             rng: Gives the log and its topics their ids.
             sync_threads_count: How many partitions are synced at a time; 0 for none but the caller's thread.
+            durability: `os` acknowledges what the operating system has, and syncs everything every second: a power
+                cut may take back the last second, of all partitions and groups together. Lossy, so only on demand.
 
         Raises:
             LogLockedError: Another process uses the directory.
             CorruptBatchError: Something that was acknowledged is damaged. Nothing was cut.
         """
-        self._directory = LogDirectory(fs, directory, clock=clock, rng=rng, sync_threads_count=sync_threads_count)
+        self._directory = LogDirectory(
+            fs, directory, clock=clock, rng=rng, sync_threads_count=sync_threads_count, durability=durability
+        )
         self._admin = _EmbeddedAdmin(self._directory)
 
     @property

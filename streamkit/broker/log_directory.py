@@ -7,10 +7,14 @@
     DIR/topics             names, ids, counts, configs
     DIR/transactions.log   epochs, commit points, group offsets (docs/formats/coordinator_log.md)
     DIR/checkpoint         from where to read partitions at open
+    DIR/barrier            only with durability `os`: what survives a power cut (docs/formats/barrier.md)
     DIR/producers/         lock files of live transactional producers
     DIR/TOPIC-PARTITION/   segments
 
 An fsync that fails anywhere stops the whole directory: nothing is acknowledged after it.
+
+With durability `fsync` whatever is acknowledged is durable. With `os` it is what the operating system has, and
+`barriers` make it durable; wherever the next step relies on the disk, a barrier comes first.
 
 Not here: the doors that users see (`embedded`), what opening does to a log that a crash left (`recovery`).
 """
@@ -19,8 +23,10 @@ import contextlib
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
+from streamkit.broker.barrier_file import BarrierFile
+from streamkit.broker.barriers import Barriers
 from streamkit.broker.checkpoint import PartitionCheckpoint, read_checkpoint, write_checkpoint
 from streamkit.broker.coordinator import Coordinator
 from streamkit.broker.coordinator_records import LogStartMoved, TopicForgotten
@@ -33,7 +39,9 @@ from streamkit.errors import LogError, LogLockedError, OffsetOutOfRangeError
 from streamkit.records import TopicPartition
 from streamkit.seams import Clock, File, FileSystem, Rng
 
-__all__ = ["LogDirectory"]
+__all__ = ["Durability", "LogDirectory"]
+
+Durability: TypeAlias = Literal["fsync", "os"]
 
 CHECKPOINT_BYTES: Final = 256 * 1024 * 1024
 
@@ -41,7 +49,9 @@ CHECKPOINT_BYTES: Final = 256 * 1024 * 1024
 class LogDirectory:
     """Everything that one process holds of a log directory."""
 
-    def __init__(self, fs: FileSystem, path: str, *, clock: Clock, rng: Rng, sync_threads_count: int) -> None:
+    def __init__(
+        self, fs: FileSystem, path: str, *, clock: Clock, rng: Rng, sync_threads_count: int, durability: Durability
+    ) -> None:
         """Lock, open and recover the directory, or make it.
 
         Args:
@@ -51,6 +61,7 @@ class LogDirectory:
             rng: Gives the ids of the log and its topics.
             sync_threads_count: How many partitions are synced at a time; 0 syncs them one after the other in
                 the thread that asks, so that a simulation runs the same each time.
+            durability: Whether `sync` waits for the disk (`fsync`) or for barriers to bring it there (`os`).
 
         Raises:
             LogLockedError: Another process uses the directory.
@@ -64,6 +75,8 @@ class LogDirectory:
         self._appended_bytes = 0
         self._partitions: dict[TopicPartition, Partition] = {}
         self._pool = ThreadPoolExecutor(sync_threads_count, "streamkit-sync") if sync_threads_count else None
+        self._durability = durability
+        self._barriers: Barriers | None = None
         self.coordinator = Coordinator(fs, f"{path}/transactions.log")
         self._lock_file: File | None = self._take_lock()
         try:
@@ -140,6 +153,8 @@ class LogDirectory:
         with self._admin_lock:
             topic = self.topic(name)
             self.coordinator.check_running()
+            # What was made of these records must not be lost when they are gone.
+            self._make_durable(())
             self._topics.put(topic.as_unfinished())
             gone = [tp for tp in self._partitions if tp.topic == name]
             for tp in gone:
@@ -163,14 +178,16 @@ class LogDirectory:
                     hint="delete only what is committed",
                 )
         # A transaction whose records are deleted must not need its commit point again.
-        self.sync(partitions.values())
+        self._make_durable(partitions.values())
         with self._admin_lock:
-            for tp, partition in partitions.items():
-                if before[tp] > partition.start_offset:
-                    self.coordinator.write(
-                        LogStartMoved(topic_id=partition.topic_id, partition=tp.partition, offset=before[tp])
-                    )
-                    partition.delete_before(before[tp])
+            moved = {tp: partition for tp, partition in partitions.items() if before[tp] > partition.start_offset}
+            for tp, partition in moved.items():
+                self.coordinator.write(
+                    LogStartMoved(topic_id=partition.topic_id, partition=tp.partition, offset=before[tp])
+                )
+            self._make_durable(())
+            for tp, partition in moved.items():
+                partition.delete_before(before[tp])
 
     def end_abandoned(self, partitions: Iterable[TopicPartition]) -> bool:
         """End the transactions that hold these partitions back and whose producers are gone; return whether any did."""
@@ -197,11 +214,27 @@ class LogDirectory:
             self._checkpoint_lock.release()
 
     def sync(self, partitions: Iterable[Partition]) -> None:
-        """Make everything appended to the partitions durable, several at a time.
+        """Return once everything appended to the partitions may be acknowledged.
+
+        It is durable then, or with durability `os` the next barrier will make it so.
 
         Raises:
             LogError: An fsync failed, now or earlier. The directory has stopped: nothing is acknowledged any more.
         """
+        if self._barriers is None:
+            self._sync_to_disk(partitions)
+            return
+        self.coordinator.check_running()
+        self._barriers.acknowledge(partitions)
+
+    def _make_durable(self, partitions: Iterable[Partition]) -> None:
+        """Make the partitions durable, several at a time; with durability `os` everything."""
+        if self._barriers is None:
+            self._sync_to_disk(partitions)
+        else:
+            self._barriers.write()
+
+    def _sync_to_disk(self, partitions: Iterable[Partition]) -> None:
         self.coordinator.check_running()
         waiting = [partition for partition in partitions if not partition.synced]
         try:
@@ -221,8 +254,11 @@ class LogDirectory:
             return
         try:
             with contextlib.suppress(LogError, OSError):
-                self.sync(self._partitions.values())
+                if self._barriers is not None:
+                    self._barriers.close()
+                self._make_durable(self._partitions.values())
                 self._checkpoint()
+                self._barrier_file.remove()
         finally:
             self._release()
 
@@ -241,6 +277,8 @@ class LogDirectory:
 
     def _open(self) -> None:
         self._topics = TopicTable(self._fs, f"{self.path}/topics")
+        self._barrier_file = BarrierFile(self._fs, self.path)
+        self._barrier_file.settle(self._topics.all())
         self.log_id = open_log_id(self._fs, self.path, self._topics, self.coordinator, self._rng)
         self.sessions = Sessions(self._fs, f"{self.path}/producers", self.coordinator, self.clock)
         self._remove_unfinished()
@@ -252,6 +290,14 @@ class LogDirectory:
         end_open_transactions(self._partitions.values(), self.coordinator, self.clock)
         self.sync(self._partitions.values())
         self.coordinator.rewrite(all_marked=True)
+        if self._durability == "os":
+            self._barriers = Barriers(
+                self._barrier_file, self.clock, self.coordinator.log, self._partitions, self._sync_to_disk
+            )
+            self._barriers.write()
+            self.coordinator.defer_syncs(self._barriers)
+            if self._pool is not None:
+                self._barriers.start()
 
     def _open_partition(self, topic: Topic, index: int, known: PartitionCheckpoint | None) -> Partition:
         return open_partition(
@@ -269,6 +315,7 @@ class LogDirectory:
     def _remove_unfinished(self) -> None:
         for topic in self._topics.unfinished():
             self.coordinator.write(TopicForgotten(topic=topic.name, topic_id=topic.topic_id))
+            self._make_durable(())
             try:
                 for index in range(topic.partition_count):
                     self._fs.remove(self._partition_path(topic.name, index))
@@ -280,7 +327,7 @@ class LogDirectory:
         partitions = list(self._partitions.values())
         heads = [partition.head() for partition in partitions]
         # Once synced, every marker that those heads count is durable, so that no recovery can miss one.
-        self.sync(partitions)
+        self._make_durable(partitions)
         write_checkpoint(
             self._fs,
             f"{self.path}/checkpoint",

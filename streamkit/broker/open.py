@@ -3,6 +3,7 @@
 from typing import Final
 
 from streamkit.broker.embedded import EmbeddedBroker
+from streamkit.broker.log_directory import Durability
 from streamkit.broker.protocols import Broker
 from streamkit.errors import ConfigError
 from streamkit.seams import Clock, FileSystem, MemoryFileSystem, Rng, SystemClock, SystemFileSystem, SystemRng
@@ -18,7 +19,8 @@ def open_broker(
     """Open the broker that a URL names.
 
     Args:
-        url: `log://DIR` for the log in a directory (made if missing), `memory://` for one that ends with it.
+        url: `log://DIR` for the log in a directory (made if missing), `memory://` for one that ends with it. After
+            either, `?durability=os` acknowledges what is not on the disk yet: see `EmbeddedBroker`.
         fs: The file system instead of the machine's (or of a new one in memory).
         clock: The clock instead of the machine's.
         rng: The source of ids instead of the machine's.
@@ -28,13 +30,35 @@ def open_broker(
         LogLockedError: Another process uses the directory.
         CorruptBatchError: The log is damaged.
     """
-    scheme, found, rest = url.partition("://")
+    place, asked, option = url.partition("?")
+    scheme, found, rest = place.partition("://")
     clock, rng = clock or SystemClock(), rng or SystemRng()
     if scheme == "log" and found and rest:
-        return EmbeddedBroker(fs or SystemFileSystem(), rest, clock=clock, rng=rng)
+        durability = _durability(url, option) if asked else "fsync"
+        return EmbeddedBroker(fs or SystemFileSystem(), rest, clock=clock, rng=rng, durability=durability)
     if scheme == "memory" and found and not rest:
         # Syncing costs nothing here, and without threads a test runs the same each time.
-        return EmbeddedBroker(fs or MemoryFileSystem(), MEMORY_DIRECTORY, clock=clock, rng=rng, sync_threads_count=0)
+        return EmbeddedBroker(
+            fs or MemoryFileSystem(),
+            MEMORY_DIRECTORY,
+            clock=clock,
+            rng=rng,
+            sync_threads_count=0,
+            durability=_durability(url, option) if asked else "fsync",
+        )
     if scheme == "kafka":
         raise ConfigError("kafka:// comes with a later release", detail=url, hint="use log://DIR")
     raise ConfigError(f"{url!r} does not name a broker", hint="use log://DIR, such as log://.streamkit, or memory://")
+
+
+def _durability(url: str, option: str) -> Durability:
+    match option:
+        case "durability=fsync":
+            return "fsync"
+        case "durability=os":
+            return "os"
+    raise ConfigError(
+        f"{url!r} asks for {option!r}",
+        hint="after the ? stands durability=fsync, the default, or durability=os, which may lose the last second"
+        " at a power cut",
+    )

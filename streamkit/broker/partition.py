@@ -154,7 +154,7 @@ class Partition:
     @property
     def synced(self) -> bool:
         """Whether there is nothing to sync."""
-        return self._deleted or self.log.durable_offset == self.log.end_offset
+        return self._deleted or self.log.synced
 
     def sync(self) -> None:
         """Make everything appended so far durable.
@@ -167,6 +167,17 @@ class Partition:
         except OSError as error:
             if not self._deleted:
                 raise LogError(f"{self.tp} could not be synced", detail=str(error)) from error
+
+    def acknowledge(self) -> None:
+        """Show readers everything appended so far, durable or not; one thread calls this at a time.
+
+        Raises:
+            LogError: An fsync failed earlier.
+        """
+        try:
+            self.log.acknowledge()
+        except OSError as error:
+            raise LogError(f"{self.tp} could not be synced", detail=str(error)) from error
 
     def survives(self, offset: int) -> bool:
         """Return whether the batch at `offset` survives a power cut, or does not matter any more."""

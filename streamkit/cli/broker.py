@@ -22,13 +22,13 @@ broker_option: Callable[[Any], Any] = click.option(
     default="log://.streamkit",
     show_default=True,
     show_envvar=True,
-    help="Where the topics are: log://DIR.",
+    help="Where the topics are: log://DIR, or log://DIR?durability=os (lossy).",
 )
 
 
 def log_directory(url: str) -> str | None:
     """Return the directory of an embedded log, None for other brokers."""
-    return url.removeprefix(_SCHEME) if url.startswith(_SCHEME) else None
+    return url.removeprefix(_SCHEME).partition("?")[0] if url.startswith(_SCHEME) else None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 
 from streamkit.errors import SegmentFullError
 from streamkit.log.codec import decode
+from streamkit.log.cut import LogPlace
 from streamkit.log.header import BatchHeader, parse_header, place
 from streamkit.log.recovery import recover
 from streamkit.log.segment import OFFSET_END, Segment
@@ -36,6 +37,8 @@ class LogConfig:
 class _Head(NamedTuple):
     segments: tuple[Segment, ...]
     end_offset: int
+    active_bytes: int
+    """How much of the last segment counts."""
 
 
 class PartitionLog:
@@ -45,7 +48,7 @@ class PartitionLog:
         """Take recovered segments; see `open`."""
         self._fs, self._directory, self._config, self._head = fs, directory, config, head
         self.start_offset = head.segments[0].base_offset
-        self._durable_offset = head.end_offset
+        self._synced_offset = self._acknowledged_offset = head.end_offset
         self._sync_lock = threading.Lock()
         self._failure: OSError | None = None
 
@@ -64,7 +67,8 @@ class PartitionLog:
         """
         fs.make_dirs(directory)
         recovered = recover(fs, directory, recover_from=recover_from, index_interval_bytes=config.index_interval_bytes)
-        return cls(fs, directory, config, _Head(tuple(recovered.segments), recovered.end_offset))
+        segments = tuple(recovered.segments)
+        return cls(fs, directory, config, _Head(segments, recovered.end_offset, segments[-1].size_bytes))
 
     @property
     def end_offset(self) -> int:
@@ -73,8 +77,19 @@ class PartitionLog:
 
     @property
     def durable_offset(self) -> int:
-        """Everything below it survives a power cut."""
-        return self._durable_offset
+        """Everything below it survives a power cut, or was acknowledged without that."""
+        return max(self._synced_offset, self._acknowledged_offset)
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything appended survives a power cut."""
+        return self._synced_offset == self._head.end_offset
+
+    @property
+    def place(self) -> LogPlace:
+        """Where the log ends in its files."""
+        segments, _, active_bytes = self._head
+        return LogPlace(segments[-1].base_offset, active_bytes)
 
     def append(self, batches: Sequence[bytearray]) -> tuple[int, int]:
         """Give the batches their offsets and write them at the head, in as few writes as segments allow.
@@ -94,7 +109,6 @@ class PartitionLog:
         if self._failure is not None:
             raise self._failure
         before = self._head
-        active_bytes = before.segments[-1].size_bytes
         headers, end_offset = [], before.end_offset
         for batch in batches:
             place(batch, end_offset)
@@ -104,9 +118,10 @@ class PartitionLog:
         try:
             self._write(begun, batches, headers)
         except BaseException:
-            self._take_back(begun, active_bytes)
+            self._take_back(begun, before.active_bytes)
             raise
-        self._head = _Head((*before.segments, *begun), end_offset)
+        segments = (*before.segments, *begun)
+        self._head = _Head(segments, end_offset, segments[-1].size_bytes)
         return before.end_offset, end_offset - 1
 
     def sync(self, upto: int) -> None:
@@ -118,13 +133,25 @@ class PartitionLog:
         with self._sync_lock:
             if self._failure is not None:
                 raise self._failure
-            if self._durable_offset >= upto:
+            if self._synced_offset >= upto:
                 return
-            segments, end_offset = self._head
+            segments, end_offset, _ = self._head
             with self._failing_for_good():
                 # Every earlier segment was synced before the next one was begun.
                 segments[-1].sync()
-            self._durable_offset = end_offset
+            self._synced_offset = end_offset
+
+    def acknowledge(self) -> None:
+        """Count everything appended as durable, though it is not: the caller cuts the log if it is lost.
+
+        One thread calls this at a time.
+
+        Raises:
+            OSError: An fsync failed earlier.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._acknowledged_offset = self._head.end_offset
 
     def read(self, offset: int, *, bytes_max: int, end: int = OFFSET_END) -> list[bytes]:
         """Return checked batches, from the one that holds `offset` (or the first after it) on.
@@ -183,9 +210,9 @@ class PartitionLog:
         Who is reading such a segment reads on. Called by the thread that appends.
         """
         self.start_offset = max(self.start_offset, offset)
-        segments, end_offset = self._head
+        segments = self._head.segments
         first = self._segment_index(segments, self.start_offset)
-        self._head = _Head(segments[first:], end_offset)
+        self._head = self._head._replace(segments=segments[first:])
         for segment in segments[:first]:
             segment.remove()
 

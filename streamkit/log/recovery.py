@@ -20,7 +20,7 @@ from streamkit.log.index import OffsetEntry, SparseIndex
 from streamkit.log.segment import SEGMENT_BYTES_MAX, Segment
 from streamkit.seams import FileSystem
 
-__all__ = ["Recovered", "recover"]
+__all__ = ["Recovered", "recover", "segment_offsets"]
 
 _SEGMENT_NAME: Final = re.compile(r"(\d{20})\.log")
 _INDEX_NAME: Final = re.compile(r"(\d{20})\.(?:index|timeindex)")
@@ -46,6 +46,11 @@ class _Scan(NamedTuple):
     damage: CorruptBatchError | None
 
 
+def segment_offsets(fs: FileSystem, directory: str) -> list[int]:
+    """Return the first offsets of the segments in a directory, in order."""
+    return sorted(int(match[1]) for match in map(_SEGMENT_NAME.fullmatch, fs.list(directory)) if match)
+
+
 def recover(fs: FileSystem, directory: str, *, recover_from: int, index_interval_bytes: int) -> Recovered:
     """Open the segments of a directory, check the batches from `recover_from` on, and cut a torn tail.
 
@@ -60,8 +65,7 @@ def recover(fs: FileSystem, directory: str, *, recover_from: int, index_interval
     Raises:
         CorruptBatchError: There is damage that is no torn tail; names file and byte. Nothing was changed.
     """
-    names = fs.list(directory)
-    base_offsets = sorted(int(match[1]) for match in map(_SEGMENT_NAME.fullmatch, names) if match)
+    base_offsets = segment_offsets(fs, directory)
     if not base_offsets:
         return _first_segment(fs, directory, recover_from, index_interval_bytes)
     segments = [
@@ -75,7 +79,7 @@ def recover(fs: FileSystem, directory: str, *, recover_from: int, index_interval
         for segment in segments:
             segment.close()
         raise
-    for name in names:
+    for name in fs.list(directory):
         match = _INDEX_NAME.fullmatch(name)
         if match and int(match[1]) not in base_offsets:
             fs.remove(f"{directory}/{name}")

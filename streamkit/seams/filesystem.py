@@ -77,6 +77,10 @@ class FileSystem(Protocol):
         """
         ...
 
+    def boot_id(self) -> str:
+        """Return what every start of the machine changes: under another one, only what was synced is there."""
+        ...
+
 
 class _SystemFile:
     __slots__ = ("_fd",)
@@ -171,3 +175,7 @@ class SystemFileSystem:
             os.close(fd)
             return None
         return _SystemFile(fd)
+
+    def boot_id(self) -> str:
+        """Return Linux' own."""
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

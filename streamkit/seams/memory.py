@@ -62,7 +62,8 @@ class MemoryFileSystem:
     """Files in memory. Directory entries are durable at once; file bytes only when synced.
 
     `observe` is called with the name of every change (`write`, `sync`, `truncate`, `rename`, `remove`) before it
-    happens; raising there acts out a crash at that point. `crashed()` gives what a power cut leaves.
+    happens; raising there acts out a crash at that point. `crashed()` gives what a power cut leaves, `killed()` what
+    the death of the process leaves.
     """
 
     def __init__(self, observe: Callable[[str], None] | None = None) -> None:
@@ -70,6 +71,7 @@ class MemoryFileSystem:
         self._files: dict[str, _Content] = {}
         self._guard = threading.Lock()
         self._observe = observe or (lambda change: None)
+        self._boot = 1
 
     def open(self, path: str, *, create: bool = False) -> File:
         """Open a file of the tree."""
@@ -122,6 +124,10 @@ class MemoryFileSystem:
             content.locked = True
             return _MemoryFile(content, self._observe, locked=True)
 
+    def boot_id(self) -> str:
+        """Return how many boots there were."""
+        return f"boot {self._boot}"
+
     def crashed(
         self,
         keep: Callable[[str, int], int] | None = None,
@@ -136,10 +142,25 @@ class MemoryFileSystem:
             observe: Told of the changes to the tree that is returned, so that a recovery can crash too.
         """
         after = MemoryFileSystem(observe)
+        after._boot = self._boot + 1
         with self._guard:
             for path, content in self._files.items():
                 synced, written = content.synced, bytes(content.written)
                 extra_bytes = max(0, len(written) - len(synced))
                 kept_bytes = keep(path, extra_bytes) if keep is not None and written[: len(synced)] == synced else 0
                 after._files[path] = _Content(synced + written[len(synced) : len(synced) + kept_bytes])
+        return after
+
+    def killed(self, *, observe: Callable[[str], None] | None = None) -> "MemoryFileSystem":
+        """Return the tree as the death of the process leaves it: all that was written, synced or not, and no lock.
+
+        Args:
+            observe: Told of the changes to the tree that is returned.
+        """
+        after = MemoryFileSystem(observe)
+        after._boot = self._boot
+        with self._guard:
+            for path, content in self._files.items():
+                after._files[path] = _Content(content.synced)
+                after._files[path].written = bytearray(content.written)
         return after

@@ -48,12 +48,10 @@ class Subject:
         yield self.reopen()
 
 
-@pytest.fixture(params=["log", "memory"])
+@pytest.fixture(params=["log://DIR", "log://DIR?durability=os", "memory://"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    if request.param == "log":
-        made = Subject(f"log://{tmp_path}/log", None)
-    else:
-        made = Subject("memory://", MemoryFileSystem())
+    url = request.param.replace("DIR", f"{tmp_path}/log")
+    made = Subject(url, None if url.startswith("log") else MemoryFileSystem())
     made.broker.admin.create_topic("a", 2)
     made.broker.admin.create_topic("b", 1)
     yield made

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +157,13 @@ def test_a_committed_transaction_whose_records_are_missing_is_damage(fs: MemoryF
 def test_a_url_that_names_no_broker_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="does not name a broker"):
         open_broker(url)
+
+
+@pytest.mark.parametrize("option", ["", "durability", "durability=none", "durability=os&x=1", "sync=os"])
+def test_what_a_url_asks_beside_a_durability_is_refused(option: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="durability=fsync, the default, or durability=os"):
+        open_broker(f"log://{tmp_path}/log?{option}")
+    assert not (tmp_path / "log").exists()
 
 
 def test_kafka_is_said_to_come_later() -> None:
