@@ -37,8 +37,12 @@ def produce(topic: str, file: str, key_field: str | None, partitions: int | None
         partition_count = _topic(broker, topic, partitions)
         writer = _Writer(topic, key_field, Placement(partition_count), SystemClock())
         count = writer.append_whole(broker, stream) if file != "-" else writer.append_as_it_comes(broker, stream)
-    plural = "s" if partition_count > 1 else ""
-    click.echo(f"{count:,} records appended to {topic} ({partition_count} partition{plural})")
+    records, partitions_there = _counted(count, "record"), _counted(partition_count, "partition")
+    click.echo(f"{records} appended to {topic} ({partitions_there})")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _lines_of(file: str) -> contextlib.AbstractContextManager[BinaryIO]:

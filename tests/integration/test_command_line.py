@@ -267,7 +267,7 @@ def test_ctrl_c_ends_a_produce_that_waits_for_its_input_and_keeps_what_came(tmp_
     # The input stays open: it is the interrupt that ends it.
     assert producer.wait(timeout=60) == 0
     printed, _ = producer.communicate()
-    assert printed == b"1 records appended to lines (1 partition)\n"
+    assert printed == b"1 record appended to lines (1 partition)\n"
     assert [row["value"] for row in consumed("lines", cwd=tmp_path)] == ["kept"]
 
 
