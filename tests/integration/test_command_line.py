@@ -227,7 +227,8 @@ def test_a_worker_that_is_asked_to_stop_commits_and_exits_0(tmp_path: Path, numb
 
 
 def test_a_bounded_run_cut_short_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    produce("lines", [b"to be or not to be that is the question"] * 200_000, "--partitions", "2", cwd=tmp_path)
+    line_count = 1_000_000  # some seconds of work: progress is told every second
+    produce("lines", [b"to be or not to be that is the question"] * line_count, "--partitions", "2", cwd=tmp_path)
     worker = subprocess.Popen(
         [*COMMAND, "run", WORD_COUNT, "--bounded", "--json"], cwd=tmp_path, stdout=subprocess.PIPE
     )
@@ -238,9 +239,9 @@ def test_a_bounded_run_cut_short_exits_130_and_the_same_command_goes_on(tmp_path
     first = last_object(printed.decode())
     assert not first["finished"]
     rest = last_object(done("run", WORD_COUNT, "--bounded", "--json", cwd=tmp_path))
-    assert int(str(first["records_in"])) + int(str(rest["records_in"])) == 200_000
+    assert int(str(first["records_in"])) + int(str(rest["records_in"])) == line_count
     counts = {row["key"]: row["value"] for row in consumed("word_counts", cwd=tmp_path)}
-    assert (counts["to"], counts["question"]) == (400_000, 200_000)
+    assert (counts["to"], counts["question"]) == (2 * line_count, line_count)
 
 
 def test_consume_that_waits_for_more_ends_with_ctrl_c(tmp_path: Path) -> None:
