@@ -7,19 +7,17 @@ is dd's median time over ours.
 import argparse
 import os
 import shutil
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from measuring import CACHE, print_sides, timed  # the benchmarks are scripts beside each other, not a package
 
 from streamkit.log import decode, encode
 from streamkit.log.partition_log import LogConfig, PartitionLog
 from streamkit.records import EncodedRecords
 from streamkit.seams import SystemFileSystem
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache" / "bench"
 MIB = 2**20
 TARGET = 0.7
 
@@ -67,13 +65,6 @@ def check(directory: Path, count: int) -> None:
     log.close()
 
 
-def timed(command: list[str]) -> float:
-    """Run a whole process; return its seconds."""
-    begin = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return time.perf_counter() - begin
-
-
 def measure(count: int, runs: int) -> None:
     """Measure both sides in turn and print the medians."""
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -82,20 +73,24 @@ def measure(count: int, runs: int) -> None:
     for _ in range(runs):
         file.unlink(missing_ok=True)
         os.sync()
-        theirs.append(timed(["dd", "if=/dev/zero", f"of={file}", f"bs={MIB}", f"count={count}", "oflag=dsync"]))
+        seconds, _ = timed(["dd", "if=/dev/zero", f"of={file}", f"bs={MIB}", f"count={count}", "oflag=dsync"])
+        theirs.append(seconds)
         assert file.stat().st_size == count * MIB
         shutil.rmtree(directory, ignore_errors=True)
         os.sync()
-        ours.append(timed([sys.executable, __file__, "--append", str(directory), "--count", str(count)]))
+        seconds, _ = timed([sys.executable, __file__, "--append", str(directory), "--count", str(count)])
+        ours.append(seconds)
         check(directory, count)
     shutil.rmtree(directory)
     file.unlink()
-    print(f"log append: {count} batches of 1 MiB, an fsync each, {runs} runs each in turn")
-    for name, seconds in (("streamkit", ours), ("dd oflag=dsync", theirs)):
-        median = statistics.median(seconds)
-        spread = f"{min(seconds):.2f}-{max(seconds):.2f}"
-        print(f"  {name:<34} {median:6.2f} s ({spread})  {count / median:6.0f} MiB/s")
-    print(f"  ratio {statistics.median(theirs) / statistics.median(ours):.2f} x (at least {TARGET} x)")
+    print_sides(
+        f"log append: {count} batches of 1 MiB, an fsync each, {runs} runs each in turn",
+        ours,
+        theirs,
+        against_name="dd oflag=dsync",
+        target=TARGET,
+        speed=lambda seconds: f"{count / seconds:6.0f} MiB/s",
+    )
 
 
 def main() -> None:

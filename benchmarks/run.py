@@ -8,10 +8,8 @@ import argparse
 import compileall
 import os
 import shutil
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +18,12 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).parent))
 import data  # the benchmarks are scripts beside each other, not a package
+from measuring import CACHE, ROOT, print_sides, timed
 
 from streamkit.broker import EARLIEST, LATEST, open_broker
 from streamkit.log import decode
 from streamkit.records import TopicPartition
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache" / "bench"
 HERE = Path(__file__).resolve().parent
 
 
@@ -88,16 +85,6 @@ ROWS = [
 ]
 
 
-def timed(command: list[str], **environment: str) -> tuple[float, str]:
-    """Run a whole process; return seconds and what it printed."""
-    begin = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
-    seconds = time.perf_counter() - begin
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return seconds, done.stdout
-
-
 def read_topic(directory: Path, topic: str) -> list[tuple[bytes | None, bytes | None]]:
     """Return key and value of every committed record of a topic."""
     broker = open_broker(f"log://{directory}")
@@ -143,12 +130,14 @@ def measure(row: Row, runs: int) -> None:
         seconds, figures = run_ours(row, source)
         assert figures == printed.strip(), f"results differ: {figures} by streamkit, {printed.strip()} by the other"
         ours.append(seconds)
-    mine, theirs = statistics.median(ours), statistics.median(others)
-    print(f"{row.name}: {row.records:,} records, {runs} runs each in turn, result {figures}")
-    for name, seconds, all_runs in (("streamkit", mine, ours), (row.against_name, theirs, others)):
-        spread = f"{min(all_runs):.2f}-{max(all_runs):.2f}"
-        print(f"  {name:<34} {seconds:6.2f} s ({spread})  {row.records / seconds / 1e6:6.3f} M records/s")
-    print(f"  ratio {theirs / mine:.2f} x (at least {row.target} x)")
+    print_sides(
+        f"{row.name}: {row.records:,} records, {runs} runs each in turn, result {figures}",
+        ours,
+        others,
+        against_name=row.against_name,
+        target=row.target,
+        speed=lambda seconds: f"{row.records / seconds / 1e6:6.3f} M records/s",
+    )
 
 
 def main() -> None:
