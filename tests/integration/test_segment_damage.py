@@ -64,6 +64,13 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+def flipped(data: bytes, position: int) -> bytes:
+    """Return the bytes with one bit of one of them changed."""
+    changed = bytearray(data)
+    changed[position] ^= 0x10
+    return bytes(changed)
+
+
 def assert_holds(directory: Path, batches: list[bytes], recover_from: int = 0) -> None:
     """Assert that the last segment opens with exactly these batches, right indexes, and goes on after them."""
     segment = active(directory)
@@ -142,9 +149,7 @@ def test_every_flipped_byte_before_the_last_batch_is_an_error_that_names_file_an
     for position, found in list(zip(starts(batches), batches, strict=True))[:-1]:
         for region in (8, 16, 17, 21, 23, 27, 35, 43, 51, 53, 57, 61, len(found) - 1):
             copy = next(copies(good))
-            changed = bytearray(data)
-            changed[position + region] ^= 0x10
-            active(copy).write_bytes(changed)
+            active(copy).write_bytes(flipped(data, position + region))
             assert_refused(copy, active(copy), position)
 
 
@@ -154,9 +159,7 @@ def test_damage_in_the_last_batch_is_a_torn_tail(good: Path) -> None:
     batches = split(data)
     for region in (8, 16, 17, 40, 61, len(batches[-1]) - 1):
         copy = next(copies(good))
-        changed = bytearray(data)
-        changed[len(data) - len(batches[-1]) + region] ^= 0x10
-        active(copy).write_bytes(changed)
+        active(copy).write_bytes(flipped(data, len(data) - len(batches[-1]) + region))
         assert_holds(copy, batches[:-1])
 
 
@@ -177,9 +180,7 @@ def test_damage_anywhere_in_an_earlier_segment_is_an_error(good: Path, region: i
     data = sealed(good).read_bytes()
     for position in starts(split(data)):
         copy = next(copies(good))
-        changed = bytearray(data)
-        changed[position + region] ^= 0x10
-        sealed(copy).write_bytes(changed)
+        sealed(copy).write_bytes(flipped(data, position + region))
         assert_refused(copy, sealed(copy), position)
 
 
