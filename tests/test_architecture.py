@@ -3,7 +3,10 @@
 import tomllib
 from graphlib import TopologicalSorter
 
+import pytest
 from source_files import ROOT, imports, module_name, python_files, shown, tree
+
+pytestmark = pytest.mark.slow  # whichever comes first parses every file
 
 LIBRARY = python_files("streamkit")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from source_files import ROOT, calls, dotted, imports, module_name, pages, python_files, shown, tree, words
 
+pytestmark = pytest.mark.slow  # whichever comes first parses every file
+
 SOURCE = python_files("streamkit", "connectors", "jobs", "tools", "benchmarks")
 TESTS = python_files("tests")
 LIBRARY = python_files("streamkit")
