@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venvs/lowest
+BROKERS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs check pythons lowest coverage bench kafka
@@ -44,8 +45,8 @@ coverage: $(READY)  ## the branches that no test takes
 bench: $(READY)  ## measure against other ways to compute the same
 	$(BIN)/python benchmarks/run.py
 
-kafka:  ## run the contract suite against a real broker (not yet)
-	@echo "make kafka: comes with the Kafka broker; there is nothing to run yet" >&2; exit 1
+kafka: $(READY)  ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C (BROKERS=3 for three)
+	$(BIN)/python tests/support/kafka_cluster.py --brokers $(BROKERS)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from kafka_cluster import kafka_cluster
 from kafka_tools import missing_tools
 
 CPU_SECONDS_MAX = 2.0
@@ -34,15 +35,29 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"hypothesis: profile {PROFILE}, {EXAMPLES[PROFILE]} examples; again with --hypothesis-seed={seed}"
 
 
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """The address of a real Kafka: the one that STREAMKIT_TEST_KAFKA names, or a broker of this run."""
+    given = os.environ.get("STREAMKIT_TEST_KAFKA")
+    if given:
+        yield given
+        return
+    with kafka_cluster() as cluster:
+        yield cluster.bootstrap
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what needs programs that are not here; with CI=true it stays, and fails."""
     lacking = missing_tools()
-    java = [item for item in items if item.get_closest_marker("java")]
-    if not java or not lacking or os.environ.get("CI") == "true":
+    if not lacking or os.environ.get("CI") == "true":
         return
-    items[:] = [item for item in items if item not in java]
-    config.hook.pytest_deselected(items=java)
-    config.stash[_DESELECTED] = f"NOT RUN: {len(java)} tests against Kafka's own tools, for want of {lacking}"
+    marks = {"java"} if os.environ.get("STREAMKIT_TEST_KAFKA") else {"java", "kafka"}
+    without = [item for item in items if any(mark.name in marks for mark in item.iter_markers())]
+    if not without:
+        return
+    items[:] = [item for item in items if item not in without]
+    config.hook.pytest_deselected(items=without)
+    config.stash[_DESELECTED] = f"NOT RUN: {len(without)} tests against a real Kafka, for want of {lacking}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
