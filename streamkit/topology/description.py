@@ -90,7 +90,7 @@ class _Page:
         yield f"{described.job}: {', '.join(counts)}"
         for sub in described.sub_topologies:
             yield ""
-            yield self._heading(sub)
+            yield from _wrapped(self._heading(sub), _WIDTH, indent=4)
             yield from self._nodes(sub)
             for repartition in described.repartitions:
                 if sub.index in repartition.upstream:
@@ -128,12 +128,17 @@ class _Page:
     def _row(self, mark: str, kind: str, name: str, spelling: str, said: Sequence[str]) -> Iterator[str]:
         head, texts = self._head(mark, kind, name, spelling), [""] * (len(name) > self._name_width)
         for one in said:
-            wrapped = textwrap.wrap(one, _WIDTH - self._indent, break_on_hyphens=False, break_long_words=False)
-            texts += [line.replace(_JOINT, " ") for line in wrapped]
+            texts += [line.replace(_JOINT, " ") for line in _wrapped(one, _WIDTH - self._indent)]
         yield (head + "".join(texts[:1])).rstrip()
         continued = "  │" if mark in "┌│" else "   "
         for text in texts[1:]:
             yield continued + " " * (self._indent - len(continued)) + text
+
+
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """Cut a text at blanks; its lines after the first are indented."""
+    after = " " * indent
+    return textwrap.wrap(text, width, subsequent_indent=after, break_on_hyphens=False, break_long_words=False)
 
 
 def _count(count: int, one: str, many: str) -> str:

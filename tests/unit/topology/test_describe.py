@@ -193,3 +193,14 @@ def test_only_the_first_line_of_a_docstring_is_shown() -> None:
     job.stream("lines", value=str).map(shout).to("loud")
     assert nodes_of(job)["shout"]["doc"] == "Make it loud."
     assert "And more" not in text_of(job)
+
+
+def test_a_task_that_reads_many_topics_names_them_over_several_lines() -> None:
+    job = Job("readings")
+    first, *others = [job.stream(f"readings_of_station_{number}", value=int) for number in range(5)]
+    first.merge(*others).to("all")
+    heading, *more = text_of(job).splitlines()[2:4]
+    assert heading.startswith("Sub-topology 0: one task a partition of readings_of_station_0 and ")
+    assert all(line.startswith("    readings_of_station_") for line in more)
+    assert " ".join([heading, *more]).count("readings_of_station_") == 5
+    assert max(len(heading), *map(len, more)) <= 100
