@@ -36,7 +36,7 @@ pythons:  ## the unit tests on each supported Python that is present
 	$(PYTHON) tools/pythons.py
 
 lowest: $(LOWEST)/.ready  ## the unit and property tests with the lowest versions of all dependencies
-	HYPOTHESIS_PROFILE=dev $(LOWEST)/bin/python -m pytest -p no:cacheprovider tests/unit tests/property
+	HYPOTHESIS_PROFILE=dev $(LOWEST)/bin/python -m pytest -p no:cacheprovider --hypothesis-seed=20261125 tests/unit tests/property
 
 coverage: $(READY)  ## the branches that no test takes
 	$(BIN)/coverage run -m pytest
