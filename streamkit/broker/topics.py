@@ -15,7 +15,7 @@ from streamkit.broker.whole_file import read_whole, write_whole
 from streamkit.errors import ConfigError, CorruptBatchError, LogError, UnknownTopicError
 from streamkit.seams import FileSystem
 
-__all__ = ["INTERNAL_SUFFIXES", "Topic", "TopicTable", "check_name", "unknown_topic"]
+__all__ = ["INTERNAL_SUFFIXES", "Topic", "TopicTable", "check_same", "check_topic", "unknown_topic"]
 
 INTERNAL_SUFFIXES: Final = ("-repartition", "-changelog")
 PARTITION_COUNT_MAX: Final = 10_000
@@ -66,12 +66,43 @@ _CONFIGS: Final[Mapping[str, Callable[[str], str | None]]] = {
 """Kafka's names of the topic configs that are understood, each with a check that returns what it takes."""
 
 
-def check_name(name: str) -> None:
-    """Raise unless `name` is one that Kafka allows; such a name is also a safe name of a directory.
+def check_topic(name: str, partition_count: int, config: Mapping[str, str]) -> None:
+    """Raise unless a topic may be called that and have such a count and config.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The name, count or config is not valid.
     """
+    _check_name(name)
+    if not 1 <= partition_count <= PARTITION_COUNT_MAX:
+        raise ConfigError(
+            f"topic {name} cannot have {partition_count} partitions",
+            hint=f"a topic has 1 to {PARTITION_COUNT_MAX} partitions",
+        )
+    for key, value in config.items():
+        _check_config(name, key, value)
+
+
+def check_same(existing: TopicDescription, partition_count: int, config: Mapping[str, str]) -> None:
+    """Raise unless a topic that is there is the one that was asked for.
+
+    Raises:
+        ConfigError: Its count or config differs.
+    """
+    if existing.partition_count != partition_count:
+        raise ConfigError(
+            f"topic {existing.name} has {existing.partition_count} partitions, not {partition_count}",
+            hint="leave the count out or pass the one that it has: keys would land elsewhere with another",
+        )
+    if existing.config != dict(config):
+        raise ConfigError(
+            f"topic {existing.name} exists with another config",
+            detail=f"has {existing.config}, asked for {dict(config)}",
+            hint="delete the topic first, or create it with the config that it has",
+        )
+
+
+def _check_name(name: str) -> None:
+    """Raise unless `name` is one that Kafka allows; such a name is also a safe name of a directory."""
     if _NAME.fullmatch(name) is None or name in {".", ".."}:
         raise ConfigError(
             f"{name[:80]!r} is not a topic name",
@@ -173,17 +204,10 @@ class TopicTable:
         Raises:
             ConfigError: The name, count or config is not valid, or differs from the existing topic's.
         """
-        check_name(name)
-        if not 1 <= partition_count <= PARTITION_COUNT_MAX:
-            raise ConfigError(
-                f"topic {name} cannot have {partition_count} partitions",
-                hint=f"a topic has 1 to {PARTITION_COUNT_MAX} partitions",
-            )
-        for key, value in config.items():
-            _check_config(name, key, value)
+        check_topic(name, partition_count, config)
         existing = self.get(name)
         if existing is not None:
-            _check_same(existing, partition_count, config)
+            check_same(existing.describe(), partition_count, config)
             return existing
         for other in self._topics:
             # The directories of `Orders` and `orders` are one on a file system that ignores case.
@@ -212,17 +236,3 @@ def _check_config(topic: str, key: str, value: str) -> None:
     takes = check(value)
     if takes is not None:
         raise ConfigError(f"topic config {key} cannot be {value!r}", detail=f"topic {topic}", hint=f"it takes {takes}")
-
-
-def _check_same(existing: Topic, partition_count: int, config: Mapping[str, str]) -> None:
-    if existing.partition_count != partition_count:
-        raise ConfigError(
-            f"topic {existing.name} has {existing.partition_count} partitions, not {partition_count}",
-            hint="leave the count out or pass the one that it has: keys would land elsewhere with another",
-        )
-    if existing.config != dict(config):
-        raise ConfigError(
-            f"topic {existing.name} exists with another config",
-            detail=f"has {existing.config}, asked for {dict(config)}",
-            hint="delete the topic first, or create it with the config that it has",
-        )
