@@ -19,6 +19,7 @@ WORLD = {
 DOORS = {
     "streamkit/state/rocksdb.py": {"os"},  # RocksDB opens its files itself, by their path
     "streamkit/runtime/service.py": {"asyncio"},  # a worker is a service of an event loop
+    "streamkit/broker/kafka/": {"asyncio"},  # a Kafka client is an event loop with connections
     "streamkit/cli/": {"os", "pathlib", "signal", "asyncio"},  # where paths are given, jobs loaded and signals met
 }
 

@@ -21,6 +21,7 @@ def open_broker(
     Args:
         url: `log://DIR` for the log in a directory (made if missing), `memory://` for one that ends with it. After
             either, `?durability=os` acknowledges what is not on the disk yet: see `EmbeddedBroker`.
+            `kafka://host:9092`, or several addresses with commas between, for a Kafka cluster.
         fs: The file system instead of the machine's (or of a new one in memory).
         clock: The clock instead of the machine's.
         rng: The source of ids instead of the machine's.
@@ -28,6 +29,7 @@ def open_broker(
     Raises:
         ConfigError: The URL is none of these.
         LogLockedError: Another process uses the directory.
+        BrokerUnavailableError: No Kafka broker answers at the addresses.
         CorruptBatchError: The log is damaged.
     """
     place, asked, option = url.partition("?")
@@ -47,8 +49,14 @@ def open_broker(
             durability=_durability(url, option) if asked else "fsync",
         )
     if scheme == "kafka":
-        raise ConfigError("kafka:// comes with a later release", detail=url, hint="use log://DIR")
-    raise ConfigError(f"{url!r} does not name a broker", hint="use log://DIR, such as log://.streamkit, or memory://")
+        # Here, so that whoever uses the embedded log does not load the client's protocol.
+        from streamkit.broker.kafka import KafkaBroker, KafkaSettings
+
+        return KafkaBroker(KafkaSettings(bootstrap=url.removeprefix("kafka://")))
+    raise ConfigError(
+        f"{url!r} does not name a broker",
+        hint="use log://DIR, such as log://.streamkit, or kafka://host:9092, or memory://",
+    )
 
 
 def _durability(url: str, option: str) -> Durability:

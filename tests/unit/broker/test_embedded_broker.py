@@ -166,9 +166,10 @@ def test_what_a_url_asks_beside_a_durability_is_refused(option: str, tmp_path: P
     assert not (tmp_path / "log").exists()
 
 
-def test_kafka_is_said_to_come_later() -> None:
-    with pytest.raises(ConfigError, match="later release"):
-        open_broker("kafka://localhost:9092")
+@pytest.mark.parametrize("url", ["kafka://", "kafka://host:port", "kafka://one:9092,", "kafka://host:9092/topic"])
+def test_an_address_of_kafka_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="no address"):
+        open_broker(url)
 
 
 # Waiting

@@ -1,0 +1,100 @@
+"""The Kafka broker: thin doors over one client of a cluster."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from streamkit.broker.coordinator import check_text
+from streamkit.broker.kafka.admin import KafkaAdmin
+from streamkit.broker.kafka.client_thread import ClientThread
+from streamkit.broker.kafka.cluster import Cluster
+from streamkit.broker.kafka.fetcher import KafkaFetcher
+from streamkit.broker.kafka.groups import KafkaGroup
+from streamkit.broker.kafka.producer import KafkaProducer
+from streamkit.broker.kafka.settings import KafkaSettings
+from streamkit.broker.protocols import Admin, Fetcher, Group, Isolation, Producer
+from streamkit.errors import StreamkitError
+
+__all__ = ["KafkaBroker"]
+
+_GIVE_UP_MS: Final = 2000
+_CLOSE_MS: Final = 5000
+_PRODUCER_CONNECTIONS: Final = 4
+"""How many connections to a broker all producers share: as many as commits run at once."""
+
+
+class KafkaBroker:
+    """A Kafka cluster; see the `Broker` protocol.
+
+    Where Kafka promises less than the embedded log: a commit and the offsets in it are seen a few ms after it
+    returned; the transaction of a producer that was lost ends by its timeout; a fence is noticed when a broker
+    answers, `commit` at the latest; what was sent may be seen before `flush`, being replicated by then.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Find the cluster.
+
+        Raises:
+            BrokerUnavailableError: None of the addresses answers.
+        """
+        self._thread = ClientThread()
+        self._cluster = Cluster(settings)
+        try:
+            self._thread.run(self._cluster.open(), settings.request_timeout_ms)
+        except BaseException:
+            self._close_client()
+            raise
+        self._admin = KafkaAdmin(self._thread, self._cluster)
+        self._connections = [self._cluster.new_connection() for _ in range(_PRODUCER_CONNECTIONS)]
+        self._producers: list[KafkaProducer] = []
+        self._closed = False
+
+    @property
+    def admin(self) -> Admin:
+        """Topics and their offsets."""
+        return self._admin
+
+    def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
+        """Return a new fetcher, with connections of its own."""
+        return KafkaFetcher(self._thread, self._cluster, isolation)
+
+    def producer(self, transactional_id: str | None = None) -> Producer:
+        """Return a new producer; with an id, fence the predecessor and wait until its transaction has ended.
+
+        Raises:
+            BrokerUnavailableError: No coordinator answers within the deadline.
+        """
+        if transactional_id is not None:
+            check_text("a transactional id", transactional_id)
+        # Requests on one connection are answered one after the other.
+        self._connections.append(self._connections.pop(0))
+        producer = KafkaProducer(self._thread, self._cluster, transactional_id, self._connections[-1])
+        self._producers = [other for other in self._producers if not other.closed]
+        self._producers.append(producer)
+        return producer
+
+    def group(self, name: str) -> Group:
+        """Return the consumer group of that name (it need not exist)."""
+        check_text("a group's name", name)
+        return KafkaGroup(self._thread, self._cluster, name)
+
+    def close(self) -> None:
+        """Abort open transactions and close the connections; never hangs. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(StreamkitError):
+            self._thread.run(self._give_up(), _GIVE_UP_MS)
+        for producer in self._producers:
+            producer.closed = True
+        self._close_client()
+
+    async def _give_up(self) -> None:
+        await asyncio.gather(*(producer.give_up() for producer in self._producers), return_exceptions=True)
+
+    def _close_client(self) -> None:
+        try:
+            with contextlib.suppress(StreamkitError):
+                self._thread.run(self._cluster.close(), _CLOSE_MS)
+        finally:
+            self._thread.close()

@@ -1,0 +1,252 @@
+"""The cluster as a client sees it: connections, topics with their leaders, coordinators.
+
+Everything here runs on the client's loop, but for `known`, which only looks. Metadata is asked for without creating
+topics: aiokafka's own way of learning about a topic would make it.
+
+A connection answers one request after the other, so whoever waits long (a fetcher) or must not wait (a producer) has
+connections of its own, told apart by a number.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streamkit.broker.kafka.errors import NONE, UNKNOWN_TOPICS, error_of, translated
+from streamkit.broker.kafka.settings import KafkaSettings
+from streamkit.broker.topics import unknown_topic
+from streamkit.errors import BrokerError, BrokerUnavailableError
+from streamkit.log.header import BATCH_BYTES_MAX
+from streamkit.records import TopicPartition
+
+__all__ = ["SHARED", "Cluster", "KnownTopic"]
+
+SHARED: Final = 0
+"""The number of the connections that everybody shares."""
+
+_UNKNOWN_PAUSES_MS: Final = (20, 60, 120)
+"""A broker learns of a new topic a little later than others: it is asked again before it is believed."""
+_TOPIC_RESOURCE: Final = 2
+_NO_LEADER: Final = -1
+
+
+class KnownTopic(NamedTuple):
+    """A topic's leaders by partition, and the most bytes of a record batch."""
+
+    leaders: Mapping[int, int]
+    message_bytes_max: int
+
+
+class Cluster:
+    """One client of a Kafka cluster."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Connect nowhere yet."""
+        self.settings = settings
+        self._client: Any = None
+        self._topics: dict[str, KnownTopic] = {}
+        self._coordinators: dict[tuple[CoordinationType, str], int] = {}
+        self._connection_count = SHARED
+
+    async def open(self) -> None:
+        """Find the cluster.
+
+        Raises:
+            BrokerUnavailableError: None of the addresses answers.
+        """
+        settings = self.settings
+        context = settings.ssl_context
+        if context is None and settings.security_protocol.endswith("SSL"):
+            context = create_ssl_context()
+        make: Any = AIOKafkaClient
+        self._client = make(
+            bootstrap_servers=settings.bootstrap,
+            client_id="streamkit",
+            request_timeout_ms=settings.answer_timeout_ms,
+            security_protocol=settings.security_protocol,
+            ssl_context=context,
+            sasl_mechanism=settings.sasl_mechanism,
+            sasl_plain_username=settings.username,
+            sasl_plain_password=settings.password,
+        )
+        try:
+            await self._client.bootstrap()
+        except (KafkaError, OSError, ValueError) as error:
+            raise BrokerUnavailableError(
+                f"no Kafka broker answers at {settings.bootstrap}",
+                detail=str(error),
+                hint="see whether it runs, and whether the address is its advertised listener",
+            ) from error
+
+    def new_connection(self) -> int:
+        """Return the number of connections of one's own."""
+        self._connection_count += 1
+        return self._connection_count
+
+    def drop_connection(self, connection: int, node_id: int | None = None) -> None:
+        """Close the connections of a number, to one node or to all; requests on them fail."""
+        if self._client is None:
+            return
+        connections = self._client._conns  # noqa: SLF001  # a client closes all of its connections or none
+        for key in [key for key in connections if key[1] == connection and node_id in (None, key[0])]:
+            connections.pop(key).close()
+
+    def any_node(self) -> int:
+        """Return a broker, whichever.
+
+        Raises:
+            BrokerUnavailableError: None is known.
+        """
+        node_id: int | None = self._client.get_random_node()
+        if node_id is None:
+            raise BrokerUnavailableError("no Kafka broker is known")
+        return node_id
+
+    async def connect(self, node_id: int, connection: int) -> None:
+        """Return once there is a connection.
+
+        Raises:
+            BrokerUnavailableError: The node cannot be reached. Nothing was sent.
+        """
+        if not await self._client.ready(node_id, group=connection):
+            raise BrokerUnavailableError(f"Kafka broker {node_id} cannot be reached")
+
+    async def send(self, node_id: int, request: Any, *, connection: int = SHARED) -> Any:
+        """Send a request and return the answer, whose error codes are the caller's to see to.
+
+        Raises:
+            BrokerUnavailableError: There was no answer; the broker may have done it.
+        """
+        try:
+            return await self._client.send(node_id, request, group=connection)
+        except Exception as error:
+            # A KeyError is aiokafka's own, when a connection was closed while a request timed out on it.
+            raise translated(error, f"Kafka broker {node_id} did not answer a {type(request).__name__}") from error
+
+    async def metadata(self, topics: Iterable[str] | None) -> Any:
+        """Return what a broker knows of some topics, or of all; none is created by asking."""
+        names = None if topics is None else sorted(set(topics))
+        return await self.send(self.any_node(), MetadataRequest(names, False))
+
+    def known(self, tp: TopicPartition) -> KnownTopic | None:
+        """Return what was learned of a partition's topic, None if there is nothing; from any thread."""
+        topic = self._topics.get(tp.topic)
+        return topic if topic is not None and tp.partition in topic.leaders else None
+
+    async def learn(self, tps: Iterable[TopicPartition]) -> None:
+        """Learn of partitions that are not known yet.
+
+        Raises:
+            UnknownTopicError: One does not exist.
+            BrokerUnavailableError: Nobody answers.
+        """
+        for pause_ms in (0, *_UNKNOWN_PAUSES_MS):
+            await asyncio.sleep(pause_ms / 1000)
+            missing = [tp for tp in tps if self.known(tp) is None]
+            if missing:
+                await self._refresh({tp.topic for tp in missing})
+            unknown = [tp for tp in missing if self.known(tp) is None]
+            if not any(tp.topic not in self._topics for tp in unknown):
+                break
+        if unknown:
+            raise unknown_topic(unknown[0])
+
+    async def leaders(self, tps: Iterable[TopicPartition]) -> dict[int, list[TopicPartition]]:
+        """Return the partitions by the node that leads them.
+
+        Raises:
+            UnknownTopicError: One does not exist.
+            BrokerUnavailableError: One has no leader now; it will be asked for again.
+        """
+        wanted = list(tps)
+        await self.learn(wanted)
+        by_node = defaultdict[int, list[TopicPartition]](list)
+        for tp in wanted:
+            by_node[self._topics[tp.topic].leaders[tp.partition]].append(tp)
+        if _NO_LEADER in by_node:
+            tp = by_node[_NO_LEADER][0]
+            self.forget([tp.topic])
+            raise BrokerUnavailableError(f"{tp} has no leader", hint="see whether Kafka's brokers are up")
+        return by_node
+
+    def forget(self, topics: Iterable[str]) -> None:
+        """Ask anew for what is known of topics when it is needed next."""
+        for topic in topics:
+            self._topics.pop(topic, None)
+
+    async def coordinator(self, kind: CoordinationType, key: str) -> int:
+        """Return the node that coordinates a group or a transactional id.
+
+        Raises:
+            BrokerUnavailableError: None does now.
+        """
+        node_id = self._coordinators.get((kind, key))
+        if node_id is None:
+            try:
+                node_id = await self._client.coordinator_lookup(kind, key)
+            except (KafkaError, OSError, AssertionError) as error:
+                raise translated(error, f"the coordinator of {key} was not found") from error
+            self._coordinators[kind, key] = node_id
+        return node_id
+
+    def forget_coordinator(self, kind: CoordinationType, key: str) -> None:
+        """Look for the coordinator anew when it is needed next."""
+        self._coordinators.pop((kind, key), None)
+
+    async def topic_configs(self, topics: Iterable[str], names: list[str] | None = None) -> dict[str, list[Any]]:
+        """Return the config entries of topics as Kafka tells them: name, value, read only, source, and more.
+
+        Raises:
+            BrokerError: Kafka refuses to tell.
+        """
+        resources = [(_TOPIC_RESOURCE, topic, names) for topic in topics]
+        if not resources:
+            return {}
+        response = await self.send(self.any_node(), DescribeConfigsRequest(resources))
+        for code, said, _kind, name, _entries in response.resources:
+            if code != NONE and code not in UNKNOWN_TOPICS:
+                raise error_of(code, f"the configs of topic {name} could not be read", said)
+        return {name: entries for code, _said, _kind, name, entries in response.resources if code == NONE}
+
+    async def close(self) -> None:
+        """Close the connections; those that do not close at once are abandoned."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+
+    async def _refresh(self, topics: Iterable[str]) -> None:
+        response = await self.metadata(topics)
+        found = {}
+        for code, name, _internal, partitions in response.topics:
+            if code == NONE:
+                found[name] = {partition: leader for _code, partition, leader, *_ in partitions}
+            elif code in UNKNOWN_TOPICS:
+                self._topics.pop(name, None)
+            else:
+                raise error_of(code, f"topic {name} cannot be used")
+        limits = await self._limits(found)
+        for name, leaders in found.items():
+            self._topics[name] = KnownTopic(leaders, limits.get(name, BATCH_BYTES_MAX))
+
+    async def _limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return the topics' `max.message.bytes`; who may not read configs lives with Kafka's default."""
+        known = {topic: self._topics[topic].message_bytes_max for topic in topics if topic in self._topics}
+        asked = [topic for topic in topics if topic not in known]
+        try:
+            entries = await self.topic_configs(asked, ["max.message.bytes"])
+        except BrokerUnavailableError:
+            raise
+        except BrokerError:
+            return known
+        return known | {topic: int(entry[1]) for topic, (entry, *_) in entries.items()}
+
+
+_CLOSE_SECONDS: Final = 2.0

@@ -1,0 +1,94 @@
+"""Committed offsets of a consumer group, outside of transactions."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiokafka.client import CoordinationType
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+
+from streamkit.broker.coordinator import check_offsets
+from streamkit.broker.kafka.client_thread import ClientThread, retried
+from streamkit.broker.kafka.cluster import Cluster
+from streamkit.broker.kafka.errors import NONE, error_of
+from streamkit.broker.kafka.transactions import by_topic
+from streamkit.broker.protocols import CommittedOffset
+from streamkit.errors import BrokerUnavailableError
+from streamkit.records import TopicPartition
+
+__all__ = ["KafkaGroup"]
+
+_NO_OFFSET: Final = -1
+
+
+class KafkaGroup:
+    """Committed offsets of one group; see the `Group` protocol."""
+
+    def __init__(self, thread: ClientThread, cluster: Cluster, name: str) -> None:
+        """Ask when asked."""
+        self._thread, self._cluster, self._name = thread, cluster, name
+        self._timeout_ms = cluster.settings.request_timeout_ms
+
+    def committed(self) -> Mapping[TopicPartition, CommittedOffset]:
+        """Return the group's committed offsets; what a transaction that is being ended commits is not among them yet.
+
+        Raises:
+            BrokerUnavailableError: The coordinator does not answer within the deadline.
+        """
+        return self._thread.run(retried(self._committed, self._timeout_ms), 2 * self._timeout_ms)
+
+    def commit(self, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
+        """Commit offsets durably outside a transaction.
+
+        Raises:
+            ConfigError: An offset or its metadata is not valid. Nothing was committed.
+            UnknownTopicError: A partition does not exist. Nothing was committed.
+            BrokerError: The group has members, which alone may commit.
+            BrokerUnavailableError: The coordinator does not answer within the deadline; they may be committed.
+        """
+        check_offsets(offsets)
+        if not offsets:
+            return
+        topics = by_topic({tp: (tp.partition, at.offset, at.metadata) for tp, at in offsets.items()})
+        request = OffsetCommitRequest(
+            self._name,
+            OffsetCommitRequest.DEFAULT_GENERATION_ID,
+            "",
+            OffsetCommitRequest.DEFAULT_RETENTION_TIME,
+            topics,
+        )
+
+        async def attempt() -> None:
+            await self._cluster.learn(offsets)
+            response = await self._send(request)
+            for topic, partitions in response.topics:
+                for partition, code in partitions:
+                    self._check(code, f"the offset of {topic}-{partition} could not be committed for {self._name}")
+
+        self._thread.run(retried(attempt, self._timeout_ms), 2 * self._timeout_ms)
+
+    async def _committed(self) -> dict[TopicPartition, CommittedOffset]:
+        response = await self._send(OffsetFetchRequest(self._name, None))
+        self._check(response.error_code, f"the committed offsets of {self._name} could not be read")
+        committed = {}
+        for topic, partitions in response.topics:
+            for partition, offset, metadata, code in partitions:
+                self._check(code, f"the committed offset of {topic}-{partition} could not be read")
+                if offset != _NO_OFFSET:
+                    tp = TopicPartition(topic, partition)
+                    committed[tp] = CommittedOffset(offset=offset, metadata=metadata or "")
+        return committed
+
+    async def _send(self, request: OffsetCommitRequest | OffsetFetchRequest) -> Any:
+        try:
+            node_id = await self._cluster.coordinator(CoordinationType.GROUP, self._name)
+            return await self._cluster.send(node_id, request)
+        except BrokerUnavailableError:
+            self._cluster.forget_coordinator(CoordinationType.GROUP, self._name)
+            raise
+
+    def _check(self, code: int, what: str) -> None:
+        if code != NONE:
+            error = error_of(code, what)
+            if isinstance(error, BrokerUnavailableError):
+                self._cluster.forget_coordinator(CoordinationType.GROUP, self._name)
+            raise error

@@ -1,0 +1,87 @@
+"""Asks the leaders of partitions for offsets."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+from aiokafka.protocol.offset import OffsetRequest
+
+from streamkit.broker.kafka.client_thread import retried
+from streamkit.broker.kafka.cluster import Cluster
+from streamkit.broker.kafka.errors import NONE, error_of
+from streamkit.broker.protocols import EARLIEST, LAST_STABLE, LATEST, OffsetSpec
+from streamkit.errors import BrokerUnavailableError, ConfigError, OffsetOutOfRangeError
+from streamkit.records import TopicPartition
+
+__all__ = ["list_offsets", "out_of_range"]
+
+_CONSUMER: Final = -1
+_NOT_FOUND: Final = -1
+_UNCOMMITTED, _COMMITTED = 0, 1
+
+
+async def list_offsets(cluster: Cluster, specs: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+    """Return an offset for each partition; a timestamp beyond the last record gives the end offset.
+
+    Raises:
+        ConfigError: A spec is none.
+        UnknownTopicError: A partition does not exist.
+        BrokerUnavailableError: A leader does not answer within the deadline.
+    """
+    for spec in specs.values():
+        if spec < LAST_STABLE:
+            raise ConfigError(
+                f"{spec} is not an offset spec", hint="EARLIEST, LATEST, LAST_STABLE or a timestamp in ms"
+            )
+    stable = {tp: LATEST for tp, spec in specs.items() if spec == LAST_STABLE}
+    others = {tp: spec for tp, spec in specs.items() if spec != LAST_STABLE}
+    offsets = await _ask(cluster, others, _UNCOMMITTED) | await _ask(cluster, stable, _COMMITTED)
+    beyond = {tp: LATEST for tp, offset in offsets.items() if offset == _NOT_FOUND}
+    return offsets | await _ask(cluster, beyond, _UNCOMMITTED)
+
+
+async def out_of_range(cluster: Cluster, tp: TopicPartition, position: int) -> OffsetOutOfRangeError:
+    """Return the error for a position that a partition does not have."""
+    start_offset = (await list_offsets(cluster, {tp: EARLIEST}))[tp]
+    end_offset = (await list_offsets(cluster, {tp: LATEST}))[tp]
+    return OffsetOutOfRangeError(
+        f"offset {position} of {tp} is out of range",
+        detail=f"the log has {start_offset} to {end_offset}",
+        hint="choose an offset that the topic still has",
+    )
+
+
+async def _ask(
+    cluster: Cluster, specs: Mapping[TopicPartition, OffsetSpec], isolation: int
+) -> dict[TopicPartition, int]:
+    """Return offsets as Kafka tells them, -1 where there is none."""
+    offsets: dict[TopicPartition, int] = {}
+
+    async def attempt() -> None:
+        try:
+            by_node = await cluster.leaders(tp for tp in specs if tp not in offsets)
+            answers = await asyncio.gather(*(ask(node_id, tps) for node_id, tps in by_node.items()))
+        except BrokerUnavailableError:
+            cluster.forget({tp.topic for tp in specs})
+            raise
+        for answer in answers:
+            offsets.update(answer)
+
+    async def ask(node_id: int, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        topics = defaultdict[str, list[tuple[int, int]]](list)
+        for tp in tps:
+            topics[tp.topic].append((tp.partition, specs[tp]))
+        response = await cluster.send(node_id, OffsetRequest(_CONSUMER, isolation, list(topics.items())))
+        found = {}
+        for topic, partitions in response.topics:
+            for partition, code, _timestamp_ms, offset in partitions:
+                tp = TopicPartition(topic, partition)
+                if code != NONE:
+                    raise error_of(code, f"the offsets of {tp} could not be read")
+                found[tp] = offset
+        return found
+
+    if specs:
+        await retried(attempt, cluster.settings.request_timeout_ms)
+    return offsets
