@@ -31,13 +31,19 @@ from streamkit.records import EncodedRecords, TopicPartition
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 
-KAFKA = pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.process, pytest.mark.slow])
+REAL = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
+SUBJECTS = ["log://DIR", "log://DIR?durability=os", "memory://", pytest.param("kafka", marks=REAL)]
+FETCHED_EITHER_WAY = pytest.mark.parametrize(
+    "subject", [*SUBJECTS, pytest.param("kafka by record", marks=REAL)], indirect=True
+)
+"""For what a fetcher returns: Kafka has two of them."""
 
 
-@pytest.fixture(params=["log://DIR", "log://DIR?durability=os", "memory://", KAFKA])
+@pytest.fixture(params=SUBJECTS)
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    if request.param == "kafka":
-        made = Subject(f"kafka://{request.getfixturevalue('kafka')}", Names(uuid.uuid4().hex))
+    if request.param.startswith("kafka"):
+        url, names = f"kafka://{request.getfixturevalue('kafka')}", Names(uuid.uuid4().hex)
+        made = Subject(url, names, by_record=request.param == "kafka by record")
     else:
         made = Subject(request.param.replace("DIR", f"{tmp_path}/log"))
     made.broker.admin.create_topic("a", 2)
@@ -160,6 +166,7 @@ def test_nothing_is_seen_before_it_is_durable(subject: Subject) -> None:
     producer.close()
 
 
+@FETCHED_EITHER_WAY
 def test_keys_headers_and_timestamps_come_back_as_they_were(broker: Broker) -> None:
     sent = EncodedRecords.to_append(
         timestamps_ms=[5, 3],
@@ -185,12 +192,14 @@ def test_sending_no_records_appends_nothing(broker: Broker) -> None:
     producer.close()
 
 
+@FETCHED_EITHER_WAY
 def test_a_fetch_answers_for_the_partitions_with_news_only(broker: Broker) -> None:
     send_committed(broker, A0, b"1")
     fetched = broker.fetcher().fetch({A0: 0, A1: 0, B0: 0}, wait_ms=0, bytes_max=BYTES_MAX)
     assert [one.topic_partition for one in fetched] == [A0]
 
 
+@FETCHED_EITHER_WAY
 def test_a_fetch_returns_at_least_one_batch_however_small_the_limit(broker: Broker) -> None:
     send_committed(broker, A0, b"x" * 5000, b"y")
     (fetched,) = broker.fetcher().fetch({A0: 0}, wait_ms=0, bytes_max=1)
@@ -209,11 +218,13 @@ def test_a_fetch_is_cut_at_about_its_limit(broker: Broker) -> None:
     producer.close()
 
 
+@FETCHED_EITHER_WAY
 def test_a_position_inside_a_batch_gets_the_whole_batch(broker: Broker) -> None:
     send_committed(broker, A0, b"1", b"2", b"3")
     assert read(broker, A0, at=2) == [b"3"]
 
 
+@FETCHED_EITHER_WAY
 def test_a_waiting_fetch_wakes_up_when_records_are_committed(broker: Broker) -> None:
     got: list[bytes | None] = []
 
@@ -228,6 +239,7 @@ def test_a_waiting_fetch_wakes_up_when_records_are_committed(broker: Broker) -> 
     assert got == [b"news"]
 
 
+@FETCHED_EITHER_WAY
 def test_a_position_before_the_start_or_after_the_end_is_refused(broker: Broker) -> None:
     send_committed(broker, A0, b"1", b"2")
     broker.admin.delete_records({A0: 1})
@@ -236,6 +248,7 @@ def test_a_position_before_the_start_or_after_the_end_is_refused(broker: Broker)
             broker.fetcher().fetch({A0: position}, wait_ms=0, bytes_max=BYTES_MAX)
 
 
+@FETCHED_EITHER_WAY
 @pytest.mark.parametrize("tp", [TopicPartition("missing", 0), TopicPartition("a", 2), TopicPartition("a", -1)])
 def test_an_unknown_partition_is_refused_everywhere(broker: Broker, tp: TopicPartition) -> None:
     producer = broker.producer()
@@ -289,6 +302,7 @@ def test_what_was_acknowledged_is_there_after_a_restart(subject: Subject) -> Non
 # Transactions
 
 
+@FETCHED_EITHER_WAY
 def test_a_committed_transaction_is_visible_in_all_its_partitions(broker: Broker) -> None:
     producer = begun(broker, "t", [(A0, b"1"), (A1, b"2"), (A0, b"3")])
     assert read(broker, A0) == read(broker, A1) == []
@@ -300,6 +314,7 @@ def test_a_committed_transaction_is_visible_in_all_its_partitions(broker: Broker
     producer.close()
 
 
+@FETCHED_EITHER_WAY
 def test_an_aborted_transaction_is_seen_by_read_uncommitted_at_most(broker: Broker) -> None:
     producer = begun(broker, "t", [(A0, b"gone")])
     producer.abort()
@@ -321,6 +336,7 @@ def test_an_empty_transaction_commits_and_aborts(broker: Broker) -> None:
     assert offset_of(broker, A0, LATEST) == 0
 
 
+@FETCHED_EITHER_WAY
 def test_the_last_stable_offset_holds_readers_before_an_open_transaction(broker: Broker) -> None:
     held = begun(broker, "held", [(A0, b"held")])
     other = begun(broker, "other", [(A0, b"other")])
@@ -336,6 +352,7 @@ def test_the_last_stable_offset_holds_readers_before_an_open_transaction(broker:
     other.close()
 
 
+@FETCHED_EITHER_WAY
 def test_interleaved_transactions_keep_their_own_outcomes(broker: Broker) -> None:
     kept, gone = broker.producer("kept"), broker.producer("gone")
     for round_index in range(3):
@@ -351,6 +368,7 @@ def test_interleaved_transactions_keep_their_own_outcomes(broker: Broker) -> Non
     gone.close()
 
 
+@FETCHED_EITHER_WAY
 def test_plain_records_between_those_of_a_transaction_wait_for_it(broker: Broker) -> None:
     producer = begun(broker, "t", [(A0, b"in")])
     plain = broker.producer()
@@ -363,6 +381,7 @@ def test_plain_records_between_those_of_a_transaction_wait_for_it(broker: Broker
     plain.close()
 
 
+@FETCHED_EITHER_WAY
 def test_a_position_moves_past_markers_and_aborted_records(broker: Broker) -> None:
     producer = begun(broker, "t", [(A0, b"gone")])
     producer.abort()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from kafka_subject import Names, PromptKafka
 
 from streamkit.broker import Broker, Isolation, Producer
+from streamkit.broker.kafka import KafkaBroker, KafkaSettings
 from streamkit.broker.open import open_broker
 from streamkit.log.codec import decode
 from streamkit.records import EncodedRecords, TopicPartition
@@ -19,8 +20,8 @@ class Subject:
     `fences_at_once` and the other two are what the embedded log promises and Kafka does not.
     """
 
-    def __init__(self, url: str, names: Names | None = None) -> None:
-        self._url, self._names = url, names
+    def __init__(self, url: str, names: Names | None = None, *, by_record: bool = False) -> None:
+        self._url, self._names, self._by_record = url, names, by_record
         self._fs = MemoryFileSystem() if url.startswith("memory") else None
         self.broker = self._opened()
         self.fences_at_once = self.hides_until_flushed = self.ends_lost_transactions = names is None
@@ -43,8 +44,12 @@ class Subject:
         later()
 
     def _opened(self) -> Broker:
-        broker = open_broker(self._url, fs=self._fs)
-        return broker if self._names is None else PromptKafka(broker, self._names)
+        if self._names is None:
+            return open_broker(self._url, fs=self._fs)
+        if self._by_record:
+            settings = KafkaSettings(bootstrap=self._url.removeprefix("kafka://"))
+            return PromptKafka(KafkaBroker(settings, by_record=True), self._names)
+        return PromptKafka(open_broker(self._url), self._names)
 
 
 def records(*values: bytes, timestamp_ms: int = 1000) -> EncodedRecords:

@@ -11,7 +11,9 @@ from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.fetcher import KafkaFetcher
 from streamkit.broker.kafka.groups import KafkaGroup
 from streamkit.broker.kafka.producer import KafkaProducer
+from streamkit.broker.kafka.record_fetcher import RecordFetcher
 from streamkit.broker.kafka.settings import KafkaSettings
+from streamkit.broker.kafka.shapes import unknown_shape
 from streamkit.broker.protocols import Admin, Fetcher, Group, Isolation, Producer
 from streamkit.errors import StreamkitError
 
@@ -31,12 +33,18 @@ class KafkaBroker:
     answers, `commit` at the latest; what was sent may be seen before `flush`, being replicated by then.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, by_record: bool | None = None) -> None:
         """Find the cluster.
+
+        Args:
+            settings: Where it is.
+            by_record: Whether fetchers go the slow way, over aiokafka's public consumer; None if they must, because
+                its inside is not the one that is known.
 
         Raises:
             BrokerUnavailableError: None of the addresses answers.
         """
+        self._by_record = unknown_shape() is not None if by_record is None else by_record
         self._thread = ClientThread()
         self._cluster = Cluster(settings)
         try:
@@ -47,6 +55,7 @@ class KafkaBroker:
         self._admin = KafkaAdmin(self._thread, self._cluster)
         self._connections = [self._cluster.new_connection() for _ in range(_PRODUCER_CONNECTIONS)]
         self._producers: list[KafkaProducer] = []
+        self._fetchers: list[RecordFetcher] = []
         self._closed = False
 
     @property
@@ -56,6 +65,10 @@ class KafkaBroker:
 
     def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
         """Return a new fetcher, with connections of its own."""
+        if self._by_record:
+            fetcher = RecordFetcher(self._thread, self._cluster, isolation)
+            self._fetchers.append(fetcher)
+            return fetcher
         return KafkaFetcher(self._thread, self._cluster, isolation)
 
     def producer(self, transactional_id: str | None = None) -> Producer:
@@ -90,7 +103,8 @@ class KafkaBroker:
         self._close_client()
 
     async def _give_up(self) -> None:
-        await asyncio.gather(*(producer.give_up() for producer in self._producers), return_exceptions=True)
+        ends = [producer.give_up() for producer in self._producers] + [fetcher.stop() for fetcher in self._fetchers]
+        await asyncio.gather(*ends, return_exceptions=True)
 
     def _close_client(self) -> None:
         try:

@@ -26,7 +26,7 @@ from streamkit.errors import BrokerError, BrokerUnavailableError
 from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import TopicPartition
 
-__all__ = ["SHARED", "Cluster", "KnownTopic"]
+__all__ = ["SHARED", "Cluster", "KnownTopic", "client_options"]
 
 SHARED: Final = 0
 """The number of the connections that everybody shares."""
@@ -42,6 +42,23 @@ class KnownTopic(NamedTuple):
 
     leaders: Mapping[int, int]
     message_bytes_max: int
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what aiokafka's clients of every kind are made with."""
+    context = settings.ssl_context
+    if context is None and settings.security_protocol.endswith("SSL"):
+        context = create_ssl_context()
+    return {
+        "bootstrap_servers": settings.bootstrap,
+        "client_id": "streamkit",
+        "request_timeout_ms": settings.answer_timeout_ms,
+        "security_protocol": settings.security_protocol,
+        "ssl_context": context,
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.username,
+        "sasl_plain_password": settings.password,
+    }
 
 
 class Cluster:
@@ -61,26 +78,13 @@ class Cluster:
         Raises:
             BrokerUnavailableError: None of the addresses answers.
         """
-        settings = self.settings
-        context = settings.ssl_context
-        if context is None and settings.security_protocol.endswith("SSL"):
-            context = create_ssl_context()
         make: Any = AIOKafkaClient
-        self._client = make(
-            bootstrap_servers=settings.bootstrap,
-            client_id="streamkit",
-            request_timeout_ms=settings.answer_timeout_ms,
-            security_protocol=settings.security_protocol,
-            ssl_context=context,
-            sasl_mechanism=settings.sasl_mechanism,
-            sasl_plain_username=settings.username,
-            sasl_plain_password=settings.password,
-        )
+        self._client = make(**client_options(self.settings))
         try:
             await self._client.bootstrap()
         except (KafkaError, OSError, ValueError) as error:
             raise BrokerUnavailableError(
-                f"no Kafka broker answers at {settings.bootstrap}",
+                f"no Kafka broker answers at {self.settings.bootstrap}",
                 detail=str(error),
                 hint="see whether it runs, and whether the address is its advertised listener",
             ) from error
