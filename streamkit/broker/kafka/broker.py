@@ -48,7 +48,7 @@ class KafkaBroker:
         self._thread = ClientThread()
         self._cluster = Cluster(settings)
         try:
-            self._thread.run(self._cluster.open(), settings.request_timeout_ms)
+            self._thread.run(self._cluster.open(), 2 * settings.request_timeout_ms)
         except BaseException:
             self._close_client()
             raise

@@ -19,6 +19,7 @@ from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from streamkit.broker.kafka.client_thread import retried
 from streamkit.broker.kafka.errors import NONE, UNKNOWN_TOPICS, error_of, translated
 from streamkit.broker.kafka.settings import KafkaSettings
 from streamkit.broker.topics import unknown_topic
@@ -78,16 +79,28 @@ class Cluster:
         Raises:
             BrokerUnavailableError: None of the addresses answers.
         """
+        failure = await retried(self._open, self.settings.request_timeout_ms)
+        if failure is not None:
+            raise failure
+
+    async def _open(self) -> BrokerUnavailableError | None:
+        """Make one attempt; return why no further one is of use."""
         make: Any = AIOKafkaClient
-        self._client = make(**client_options(self.settings))
+        client = make(**client_options(self.settings))
         try:
-            await self._client.bootstrap()
+            await client.bootstrap()
         except (KafkaError, OSError, ValueError) as error:
-            raise BrokerUnavailableError(
+            return BrokerUnavailableError(
                 f"no Kafka broker answers at {self.settings.bootstrap}",
                 detail=str(error),
                 hint="see whether it runs, and whether the address is its advertised listener",
-            ) from error
+            )
+        if client.get_random_node() is None:
+            # A broker that has just started serves before it knows of itself.
+            await client.close()
+            raise BrokerUnavailableError(f"the Kafka broker at {self.settings.bootstrap} knows of no broker yet")
+        self._client = client
+        return None
 
     def new_connection(self) -> int:
         """Return the number of connections of one's own."""
