@@ -90,7 +90,7 @@ class Admin(Protocol):
         ...
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic and its records.
+        """Delete a topic and its records; what a group committed for it goes with it, on Kafka a moment later.
 
         Raises:
             UnknownTopicError: There is none.
@@ -137,6 +137,10 @@ class Producer(Protocol):
     """Appends records: idempotent without a transactional id, in transactions with one.
 
     With a transactional id, opening it fenced the predecessor and ended its open transaction.
+
+    On Kafka a fence is noticed when a broker answers: the call that meets it may be a later one, `commit` at the
+    latest. The transaction of a producer that was lost without `close` ends by its timeout; on the embedded log whoever
+    it holds back ends it.
     """
 
     def begin(self) -> None:
@@ -145,6 +149,8 @@ class Producer(Protocol):
 
     def send(self, to: TopicPartition, records: EncodedRecords) -> None:
         """Append records, in order. They are visible to read-committed readers after `commit` (or `flush`).
+
+        Kafka may show those of a plain producer before `flush`, once they are replicated.
 
         Raises:
             RecordTooLargeError: A record exceeds the topic's limit. Nothing of this call was appended; abort.
@@ -157,7 +163,7 @@ class Producer(Protocol):
         ...
 
     def commit(self) -> Mapping[TopicPartition, Appended]:
-        """Make everything sent since `begin` durable and visible, all or nothing.
+        """Make everything sent since `begin` durable and visible, all or nothing; on Kafka visible a few ms later.
 
         Raises:
             ProducerFencedError: Nothing of the transaction is visible.
@@ -182,7 +188,11 @@ class Group(Protocol):
     """Committed offsets of one consumer group."""
 
     def committed(self) -> Mapping[TopicPartition, CommittedOffset]:
-        """Return the group's committed offsets."""
+        """Return the group's committed offsets.
+
+        On Kafka those of a transaction are among them a few ms after its commit; opening a producer with the id of
+        that transaction waits for it.
+        """
         ...
 
     def commit(self, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:

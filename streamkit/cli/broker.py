@@ -22,7 +22,7 @@ broker_option: Callable[[Any], Any] = click.option(
     default="log://.streamkit",
     show_default=True,
     show_envvar=True,
-    help="Where the topics are: log://DIR, or log://DIR?durability=os (lossy).",
+    help="Where the topics are: log://DIR, log://DIR?durability=os (lossy), or kafka://HOST:9092.",
 )
 
 
