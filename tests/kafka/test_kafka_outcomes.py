@@ -12,6 +12,7 @@ from kafka_subject import until
 from streamkit.broker import EARLIEST, LATEST, CommittedOffset
 from streamkit.broker.kafka import KafkaBroker, KafkaSettings
 from streamkit.errors import (
+    BrokerError,
     BrokerUnavailableError,
     CommitFailedError,
     RecordTooLargeError,
@@ -51,16 +52,31 @@ def broker(cluster: KafkaCluster) -> Iterator[KafkaBroker]:
 def tp(request: pytest.FixtureRequest, broker: KafkaBroker) -> TopicPartition:
     """A partition of a topic that no other test has."""
     name = request.node.name[:200]
-    broker.admin.create_topic(name, 1)
+    broker.admin.create_topic(name, 2)
     return TopicPartition(name, 0)
 
 
 def refuse_from_now_on(broker: KafkaBroker, tp: TopicPartition) -> None:
-    """Lower the topic's limit behind the back of a producer that has looked it up."""
+    """Lower the topic's limit behind the back of a producer that has looked it up; return when it is in force."""
+    other = KafkaBroker(broker._cluster.settings)
+    probe, beside = other.producer(), TopicPartition(tp.topic, 1)
+    probe.send(beside, records(b"x" * 5000))
+    probe.flush()
     cluster = broker._cluster
     request = AlterConfigsRequest([(2, tp.topic, [("max.message.bytes", "1000")])], False)
     response = broker._thread.run(cluster.send(cluster.any_node(), request), TIMEOUT_MS)
     assert response.resources[0][0] == 0
+
+    def refused() -> bool:
+        try:
+            probe.send(beside, records(b"x" * 5000))
+            probe.flush()
+        except (BrokerError, RecordTooLargeError):
+            return True
+        return False
+
+    until(refused)
+    other.close()
 
 
 def test_d3_a_transaction_with_a_refused_record_commits_neither_records_nor_offsets(
@@ -104,7 +120,7 @@ def test_after_a_refused_record_the_next_transaction_goes_on_without_a_gap(
 
 def test_a_limit_that_is_known_is_kept_before_anything_is_sent(broker: KafkaBroker, tp: TopicPartition) -> None:
     refuse_from_now_on(broker, tp)
-    broker._cluster.forget([tp.topic])
+    broker._thread.run(broker._cluster.refresh([tp.topic]), TIMEOUT_MS)
     producer = broker.producer()
     with pytest.raises(RecordTooLargeError):
         producer.send(tp, records(b"x" * 5000))
@@ -169,6 +185,27 @@ def test_d5_every_call_ends_while_the_broker_is_silent(
         assert time.monotonic() - began < 15
     finally:
         cluster.resume(0)
+
+
+def test_a_plain_producer_outlives_a_silence_and_its_records_are_there_once(
+    cluster: KafkaCluster, broker: KafkaBroker, tp: TopicPartition
+) -> None:
+    producer = broker.producer()
+    producer.send(tp, records(b"1"))
+    producer.flush()
+    cluster.pause(0)
+    try:
+        producer.send(tp, records(b"2"))
+        for value in (b"3", b"4"):
+            with pytest.raises(BrokerUnavailableError):
+                producer.flush()
+            producer.send(tp, records(value))
+    finally:
+        cluster.resume(0)
+    appended = producer.flush()
+    assert (appended[tp].base_offset, appended[tp].last_offset) == (1, 3)
+    producer.close()
+    assert read(broker, tp) == [b"1", b"2", b"3", b"4"]
 
 
 def test_looking_for_a_topic_does_not_make_it(broker: KafkaBroker) -> None:

@@ -128,7 +128,7 @@ class KafkaAdmin:
             raise BrokerUnavailableError(f"topic {name} is still being deleted")
 
         await retried(attempt, self._timeout_ms)
-        self._cluster.forget([name])
+        await retried(lambda: self._cluster.refresh([name]), self._timeout_ms)
 
     async def _describe_all(self) -> dict[str, TopicDescription]:
         return await self._describe(None)

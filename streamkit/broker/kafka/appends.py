@@ -45,7 +45,8 @@ class Unsent(NamedTuple):
 class Appends:
     """What one producer has sent and what has become of it.
 
-    `failure` is the first error that no further attempt mends; nothing is sent after it.
+    `failure` is the first error that further attempts did not mend; nothing is sent after it. Outside of a transaction
+    leaders that did not answer are asked again by the next call.
     """
 
     def __init__(
@@ -68,12 +69,12 @@ class Appends:
         """Queue batches behind what is queued for the partition, and begin to send."""
         self._queues.setdefault(tp, deque()).extend(unsent)
         self.queued_bytes += sum(len(one.batch) for one in unsent)
-        if self._draining is None and self.failure is None:
-            self._hurry.clear()
-            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        self._hurry.clear()
+        self._go_on()
 
     async def settle(self) -> None:
         """Return when everything queued was appended, or something failed."""
+        self._go_on()
         self._hurry.set()
         if self._draining is not None:
             await asyncio.shield(self._draining)
@@ -98,6 +99,14 @@ class Appends:
         """Return what was appended since this was asked last."""
         appended, self.appended = self.appended, {}
         return appended
+
+    def _go_on(self) -> None:
+        """Send what is queued, unless that is under way or of no use."""
+        if self._transactional_id is None and isinstance(self.failure, BrokerUnavailableError):
+            # Outside of a transaction there is nothing to abort: the same batches are sent until a leader is back.
+            self.failure = None
+        if self._queues and self._draining is None and self.failure is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
         try:

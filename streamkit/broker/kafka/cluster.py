@@ -70,6 +70,7 @@ class Cluster:
         self.settings = settings
         self._client: Any = None
         self._topics: dict[str, KnownTopic] = {}
+        self._stale: set[str] = set()
         self._coordinators: dict[tuple[CoordinationType, str], int] = {}
         self._connection_count = SHARED
 
@@ -166,9 +167,9 @@ class Cluster:
         """
         for pause_ms in (0, *_UNKNOWN_PAUSES_MS):
             await asyncio.sleep(pause_ms / 1000)
-            missing = [tp for tp in tps if self.known(tp) is None]
+            missing = [tp for tp in tps if tp.topic in self._stale or self.known(tp) is None]
             if missing:
-                await self._refresh({tp.topic for tp in missing})
+                await self.refresh({tp.topic for tp in missing})
             unknown = [tp for tp in missing if self.known(tp) is None]
             if not any(tp.topic not in self._topics for tp in unknown):
                 break
@@ -194,9 +195,8 @@ class Cluster:
         return by_node
 
     def forget(self, topics: Iterable[str]) -> None:
-        """Ask anew for what is known of topics when it is needed next."""
-        for topic in topics:
-            self._topics.pop(topic, None)
+        """Ask anew for the leaders of topics when they are needed next; `known` goes on to tell what was known."""
+        self._stale.update(topics)
 
     async def coordinator(self, kind: CoordinationType, key: str) -> int:
         """Return the node that coordinates a group or a transactional id.
@@ -239,7 +239,13 @@ class Cluster:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
 
-    async def _refresh(self, topics: Iterable[str]) -> None:
+    async def refresh(self, topics: Iterable[str]) -> None:
+        """Ask a broker for what it knows of topics; those that it does not know are not known any more.
+
+        Raises:
+            BrokerUnavailableError: It does not answer.
+            BrokerError: It refuses to tell.
+        """
         response = await self.metadata(topics)
         found = {}
         for code, name, _internal, partitions in response.topics:
@@ -252,18 +258,17 @@ class Cluster:
         limits = await self._limits(found)
         for name, leaders in found.items():
             self._topics[name] = KnownTopic(leaders, limits.get(name, BATCH_BYTES_MAX))
+            self._stale.discard(name)
 
     async def _limits(self, topics: Iterable[str]) -> dict[str, int]:
         """Return the topics' `max.message.bytes`; who may not read configs lives with Kafka's default."""
-        known = {topic: self._topics[topic].message_bytes_max for topic in topics if topic in self._topics}
-        asked = [topic for topic in topics if topic not in known]
         try:
-            entries = await self.topic_configs(asked, ["max.message.bytes"])
+            entries = await self.topic_configs(topics, ["max.message.bytes"])
         except BrokerUnavailableError:
             raise
         except BrokerError:
-            return known
-        return known | {topic: int(entry[1]) for topic, (entry, *_) in entries.items()}
+            return {}
+        return {topic: int(entry[1]) for topic, (entry, *_) in entries.items()}
 
 
 _CLOSE_SECONDS: Final = 2.0

@@ -14,12 +14,12 @@ Source: KIP-98; reliability rules D1, D3, D4, D5.
 """
 
 import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from streamkit.broker.coordinator import check_offsets, check_text
 from streamkit.broker.kafka.appends import Appends, Unsent
-from streamkit.broker.kafka.client_thread import ClientThread
+from streamkit.broker.kafka.client_thread import ClientThread, retried
 from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.transactions import TransactionCoordinator
 from streamkit.broker.protocols import Appended, CommittedOffset
@@ -83,13 +83,14 @@ class KafkaProducer:
             UnknownTopicError: The partition does not exist.
             BrokerError: An earlier send failed.
 
-        Cost: encoding; waits only when more than 32 MiB are queued.
+        Cost: encoding; waits only when more than 32 MiB are queued, and then raises what `flush` would.
         """
         self._check_usable()
         if self._transactional_id is not None:
             self._check_open()
         try:
-            self._check_failure()
+            if self._transactional_id is not None or not isinstance(self._appends.failure, BrokerUnavailableError):
+                self._check_failure()
             self._append(to, records)
         except StreamkitError:
             self._send_failed = True
@@ -107,7 +108,7 @@ class KafkaProducer:
         check_text("a group's name", group)
         check_offsets(offsets)
         if any(self._cluster.known(tp) is None for tp in offsets):
-            self._run(self._cluster.learn(list(offsets)))
+            self._learn(list(offsets))
         self._offsets.setdefault(group, {}).update(offsets)
 
     def commit(self) -> Mapping[TopicPartition, Appended]:
@@ -158,8 +159,8 @@ class KafkaProducer:
         """Return once everything sent since the last flush is durable.
 
         Raises:
-            BrokerUnavailableError: A leader does not answer within the deadline. Throw this producer away.
-            BrokerError: Kafka refused records, or the producer is transactional.
+            BrokerUnavailableError: A leader does not answer within the deadline. What was sent stays queued.
+            BrokerError: Kafka refused records: throw this producer away. Or it is transactional.
         """
         self._check_usable(transactional=False)
         self._run(self._appends.settle())
@@ -194,7 +195,7 @@ class KafkaProducer:
     def _append(self, to: TopicPartition, records: EncodedRecords) -> None:
         topic = self._cluster.known(to)
         if topic is None:
-            self._run(self._cluster.learn([to]))
+            self._learn([to])
             topic = self._cluster.known(to)
             assert topic is not None, "it was learned"
         if not len(records):
@@ -225,6 +226,7 @@ class KafkaProducer:
         self._thread.post(lambda: self._appends.put(to, unsent))
         if self._appends.queued_bytes > _QUEUED_BYTES_MAX:
             self._run(self._appends.settle())
+            self._check_failure()
 
     async def _commit(self) -> None:
         await self._appends.settle()
@@ -256,6 +258,9 @@ class KafkaProducer:
         self._offsets.clear()
         self._open = self._send_failed = False
 
+    def _learn(self, tps: Sequence[TopicPartition]) -> None:
+        self._run(retried(lambda: self._cluster.learn(tps), self._timeout_ms))
+
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._thread.run(coroutine, 2 * self._timeout_ms)
 
@@ -264,7 +269,8 @@ class KafkaProducer:
         failure = self._appends.failure
         if failure is None:
             return
-        if self._transactional_id is None or isinstance(failure, ProducerFencedError):
+        lasting = self._transactional_id is None and not isinstance(failure, BrokerUnavailableError)
+        if lasting or isinstance(failure, ProducerFencedError):
             self._ended = failure
         raise failure
 
