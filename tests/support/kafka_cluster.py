@@ -44,6 +44,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "group.min.session.timeout.ms": "1000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "log.cleaner.dedupe.buffer.size": "4194304",
+    # Many tests' records bear timestamps of 1970, which are older than any other retention.
+    "log.retention.ms": "-1",
 }
 
 
