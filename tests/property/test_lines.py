@@ -30,6 +30,7 @@ class Renamed(msgspec.Struct, rename={"number": "n-1"}):
 
 DECODER = LinesDecoder.of(Plain)
 assert DECODER is not None
+IN_PARTS = [decoder for part_bytes in (1, 2, 7) if (decoder := LinesDecoder.of(Plain, part_bytes=part_bytes))]
 
 NUMBERS = st.one_of(st.integers(-(2**64), 2**64), st.floats(allow_nan=False, allow_infinity=False))
 TEXTS = st.text(alphabet='ab":[]{}\\ ,\t\n\ré\u2028', max_size=4)
@@ -77,6 +78,19 @@ def test_lines_are_taken_only_if_they_are_what_single_rows_are(rows: list[bytes]
         expected = one_by_one(rows)
         assert expected is not None, "a bad row was taken"
         assert_frame_equal(frame, expected, check_exact=True)
+
+
+@given(st.lists(encoded_rows(), min_size=1, max_size=3))
+@example([b'{"number" :1,"number":2,"text":5,"share":1,"flag":true}'])
+@example([b'{"number":1,"text":"","share":1,"flag":true}'])
+def test_lines_are_taken_wherever_they_are_cut_into_parts(rows: list[bytes]) -> None:
+    assert DECODER is not None
+    whole = DECODER.decode(rows)
+    for decoder in IN_PARTS:
+        frame = decoder.decode(rows)
+        assert (frame is None) == (whole is None)
+        if frame is not None and whole is not None:
+            assert_frame_equal(frame, whole, check_exact=True)
 
 
 SPELLINGS = (
