@@ -10,11 +10,12 @@ from streamkit.log.codec import (
     decode,
     encode,
 )
-from streamkit.log.header import BatchHeader, check, parse_header, place
+from streamkit.log.header import BatchHeader, Compression, check, parse_header, place
 
 __all__ = [
     "NO_PRODUCER",
     "BatchHeader",
+    "Compression",
     "ControlKind",
     "DecodedRecords",
     "ProducerStamp",

@@ -25,6 +25,7 @@ __all__ = [
     "check",
     "parse_header",
     "place",
+    "set_compression",
     "set_timestamps",
 ]
 
@@ -51,6 +52,8 @@ CONTROL_MASK: Final = 0x20
 
 _FIELDS = struct.Struct(">qiibIhiqqqhii")
 _OFFSET = struct.Struct(">q")
+_LENGTH = struct.Struct(">i")
+_LENGTH_POSITION = 8
 _LEADER_EPOCH = struct.Struct(">i")
 _CRC = struct.Struct(">I")
 _CRC_POSITION = 17
@@ -171,6 +174,12 @@ def add_attributes(batch: bytearray, mask: int) -> None:
     """Set attribute bits of a batch about to be appended, and its CRC anew."""
     batch[ATTRIBUTES_POSITION + 1] |= mask
     _CRC.pack_into(batch, _CRC_POSITION, _crc(batch))
+
+
+def set_compression(batch: bytearray, compression: Compression) -> None:
+    """Say of a batch whose records were compressed how, and set its length and its CRC anew."""
+    _LENGTH.pack_into(batch, _LENGTH_POSITION, len(batch) - _PREFIX_BYTES)
+    add_attributes(batch, COMPRESSIONS.index(compression))
 
 
 def set_timestamps(batch: bytearray, first_timestamp_ms: int, max_timestamp_ms: int) -> None:

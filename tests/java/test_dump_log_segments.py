@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from kafka_tools import dump_log_segments, fetch_jars
-from log_files import compressed
 
 from streamkit.log import ControlKind, ProducerStamp, control_batch, decode, encode
+from streamkit.log.header import COMPRESSIONS
 from streamkit.log.partition_log import LogConfig, PartitionLog
 from streamkit.records import EncodedRecords
 from streamkit.seams import SystemFileSystem
@@ -15,6 +15,7 @@ from streamkit.seams import SystemFileSystem
 pytestmark = [pytest.mark.java, pytest.mark.slow]
 
 BATCH_COUNT = 200
+CODECS = [codec for codec in COMPRESSIONS if codec != "none"]
 CONFIG = LogConfig(segment_bytes=20_000, index_interval_bytes=1_000)
 BATCH_LINE = re.compile(
     r"^baseOffset: (?P<base>\d+) lastOffset: (?P<last>\d+) count: \d+ baseSequence: (?P<sequence>-?\d+) .*"
@@ -36,6 +37,12 @@ def segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fetch_jars()
     directory = tmp_path_factory.mktemp("log") / "a-0"
     log = PartitionLog.open(SystemFileSystem(), str(directory), CONFIG)
+    repetitive = EncodedRecords.to_append(
+        timestamps_ms=[5 - row for row in range(60)],
+        keys=[b"key %d" % row for row in range(60)],
+        values=[b"v" * 1_500] * 60,
+        headers=[[("first", b"1")]] * 60,
+    )
     sequence = 0
     for number in range(BATCH_COUNT):
         count = 1 + number % 7
@@ -53,7 +60,8 @@ def segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
             kind = ControlKind.COMMIT if number % 20 == 9 else ControlKind.ABORT
             log.append([control_batch(kind, producer_id=7, producer_epoch=1, timestamp_ms=10**6 + number)])
         if number % 25 == 0:
-            log.append([bytearray(compressed(batch)) for batch in encode(records)])
+            for codec in CODECS:
+                log.append(encode(repetitive, compression=codec))
     log.sync(log.end_offset)
     log.close()
     return directory
@@ -86,8 +94,9 @@ def test_kafka_reads_every_batch_of_our_segments_as_valid_with_no_byte_left_over
 def test_kafka_sees_transactions_compression_and_markers_as_we_wrote_them(segments: Path) -> None:
     output, _ = dump_log_segments(segments, names(segments, "log"), "--deep-iteration")
     batches = list(BATCH_LINE.finditer(output))
-    assert [found["codec"] for found in batches].count("gzip") == BATCH_COUNT // 25
-    assert {found["transactional"] for found in batches if found["codec"] == "gzip"} == {"false"}
+    codecs = [found["codec"] for found in batches]
+    assert {codec: codecs.count(codec) for codec in CODECS} == dict.fromkeys(CODECS, BATCH_COUNT // 25)
+    assert {found["transactional"] for found in batches if found["codec"] in CODECS} == {"false"}
     assert [found["control"] for found in batches].count("true") == BATCH_COUNT // 10
     markers = re.findall(r"endTxnMarker: (\w+) coordinatorEpoch: 0", output)
     assert markers == ["COMMIT", "ABORT"] * (BATCH_COUNT // 20)

@@ -6,11 +6,12 @@ import struct
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from log_files import compressed, resealed
+from log_files import compressed, labelled, resealed
 
 from streamkit.errors import CorruptBatchError
 from streamkit.log import (
     NO_PRODUCER,
+    Compression,
     ProducerStamp,
     check,
     control_kind,
@@ -19,6 +20,7 @@ from streamkit.log import (
     parse_header,
     place,
 )
+from streamkit.log.header import COMPRESSIONS
 from streamkit.records import EncodedRecords, Header
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -55,17 +57,18 @@ def rows_of(records: EncodedRecords) -> list[Row]:
     return list(zip(*columns, strict=True))
 
 
-@given(ROWS, STAMPS, st.integers(600, 3_000), st.integers(0, 2**62), st.booleans())
+@given(ROWS, STAMPS, st.integers(600, 3_000), st.integers(0, 2**62), st.sampled_from(COMPRESSIONS))
 def test_records_come_back_from_their_batches(
-    rows: list[Row], stamp: ProducerStamp, batch_bytes_max: int, base_offset: int, gzipped: bool
+    rows: list[Row], stamp: ProducerStamp, batch_bytes_max: int, base_offset: int, compression: Compression
 ) -> None:
-    batches = encode(columns(rows), stamp=stamp, batch_bytes_max=batch_bytes_max)
+    batches = encode(columns(rows), stamp=stamp, batch_bytes_max=batch_bytes_max, compression=compression)
     stored, offset, sequence = [], base_offset, stamp.base_sequence
     for encoded in batches:
         place(encoded, offset, 3)
         assert len(encoded) <= batch_bytes_max
         check(encoded)
         header = parse_header(encoded)
+        assert header.compression in {compression, "none"}
         inside = rows[offset - base_offset : offset - base_offset + header.record_count]
         assert (header.producer_id, header.producer_epoch) == (stamp.producer_id, stamp.producer_epoch)
         assert (header.transactional, header.control, header.leader_epoch) == (stamp.transactional, False, 3)
@@ -74,7 +77,7 @@ def test_records_come_back_from_their_batches(
         assert (header.first_timestamp_ms, header.max_timestamp_ms) == (inside[0][0], max(row[0] for row in inside))
         offset += header.record_count
         sequence = sequence if sequence == -1 else (sequence + header.record_count) % 2**31
-        stored.append(compressed(encoded) if gzipped else bytes(encoded))
+        stored.append(bytes(encoded))
     decoded = decode(stored)
     assert rows_of(decoded) == rows
     assert decoded.offsets.tolist() == list(range(base_offset, base_offset + len(rows)))
@@ -143,6 +146,35 @@ def test_decoding_a_batch_with_changed_bytes_raises_nothing_else(
         assert lengths == {len(decoded)}
         header = parse_header(bad)
         assert all(header.base_offset <= offset <= header.last_offset for offset in decoded.offsets.tolist())
+
+
+MAGICS = st.sampled_from([b"", b"\x82SNAPPY\0", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08\0"])
+CODECS = st.sampled_from([codec for codec in COMPRESSIONS if codec != "none"])
+
+
+@given(st.lists(BYTES, min_size=1, max_size=10), CODECS, CHANGES, st.one_of(st.none(), st.integers(0, 2**16)))
+def test_a_changed_or_truncated_compressed_stream_raises_nothing_else(
+    values: list[bytes | None], codec: Compression, changes: list[tuple[int, int]], cut: int | None
+) -> None:
+    rows: list[Row] = [(0, b"a key that comes again", value, []) for value in values]
+    (good,) = encode(columns(rows * 10), compression=codec)
+    assert parse_header(good).compression == codec
+    bad = mutated(bytes(good), changes, 61)
+    with contextlib.suppress(CorruptBatchError):
+        decoded = decode([resealed(bad)])
+        assert len(decoded.keys) == len(decoded.values) == len(decoded.offsets)
+    if cut is not None:
+        with pytest.raises(CorruptBatchError):
+            decode([resealed(good[: 61 + cut % (len(good) - 61)])])
+
+
+@given(
+    CODECS, st.sampled_from([b"", b"\x82SNAPPY\0", b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"]), st.binary(max_size=200)
+)
+def test_inflating_any_bytes_raises_nothing_else(codec: Compression, magic: bytes, body: bytes) -> None:
+    (good,) = encode(columns([(0, None, b"", [])]))
+    with contextlib.suppress(CorruptBatchError):
+        decode([labelled(good, magic + body, COMPRESSIONS.index(codec))])
 
 
 @given(st.lists(st.binary(max_size=120), max_size=3), st.integers(0, 2**31 - 1))

@@ -38,7 +38,12 @@ def resealed(data: bytes | bytearray) -> bytes:
 
 def compressed(data: bytes | bytearray, attribute: int = 1) -> bytes:
     """Return the batch with its records compressed by gzip, labelled as `attribute` says (1 is gzip)."""
-    changed = bytearray(data[:61]) + gzip.compress(data[61:], mtime=0)
+    return labelled(data, gzip.compress(data[61:], mtime=0), attribute)
+
+
+def labelled(data: bytes | bytearray, stream: bytes, attribute: int) -> bytes:
+    """Return the batch with `stream` for its records and the codec of that number."""
+    changed = bytearray(data[:61]) + stream
     changed[22] |= attribute
     return resealed(changed)
 

@@ -1,9 +1,7 @@
 """Records to record batches and back."""
 
-import gzip
 import runpy
 import struct
-import zlib
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from aiokafka.record import default_records
 from hypothesis import given
 from hypothesis import strategies as st
-from log_files import batch, compressed, resealed
+from log_files import batch, resealed
 
 from streamkit.errors import ConfigError, CorruptBatchError, RecordTooLargeError
 from streamkit.log import (
@@ -176,44 +174,6 @@ def test_a_length_that_no_memory_could_hold_is_refused() -> None:
     data = bytearray(ONE[:61]) + bytes([2 * len(record)]) + record
     with pytest.raises(CorruptBatchError, match="does not decode"):
         decode([resealed(data)])
-
-
-def test_gzip_is_read() -> None:
-    plain = batch(b"a" * 1000, None, b"", timestamps_ms=[3, 2, 1], base_offset=9)
-    zipped = compressed(plain)
-    assert len(zipped) < len(plain)
-    inflated, original = decode([zipped]), decode([plain])
-    assert inflated.values == original.values == [b"a" * 1000, None, b""]
-    assert inflated.offsets.tolist() == [9, 10, 11]
-    assert inflated.timestamps_ms.tolist() == [3, 2, 1]
-
-
-@pytest.mark.parametrize(("attribute", "name"), [(2, "snappy"), (3, "lz4"), (4, "zstd")])
-def test_other_compressions_are_refused_by_name(attribute: int, name: str) -> None:
-    with pytest.raises(CorruptBatchError, match=f"compressed with {name}") as caught:
-        decode([compressed(batch(b"a"), attribute)])
-    assert "gzip" in caught.value.hint
-
-
-def test_what_is_no_single_whole_gzip_stream_is_refused() -> None:
-    zipped = compressed(batch(b"a" * 100))
-    flipped = zipped[:-8] + bytes([zipped[-8] ^ 0xFF]) + zipped[-7:]
-    for data, reason in (
-        (zipped[:-1], "no whole gzip stream"),
-        (zipped + b"x", "no whole gzip stream"),
-        (zipped + gzip.compress(b""), "no whole gzip stream"),
-        (zipped[:61] + zlib.compress(b"x"), "does not inflate"),
-        (flipped, "does not inflate"),
-    ):
-        with pytest.raises(CorruptBatchError, match=reason):
-            decode([resealed(data)])
-
-
-def test_a_batch_that_inflates_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "INFLATED_BYTES_MAX", 2_000)
-    assert decode([compressed(batch(b"a" * 1_980))]).values == [b"a" * 1_980]
-    with pytest.raises(CorruptBatchError, match="more than 2000 bytes"):
-        decode([compressed(batch(b"a" * 2_000))])
 
 
 @pytest.mark.parametrize(("kind", "number"), [(ControlKind.ABORT, 0), (ControlKind.COMMIT, 1)])
