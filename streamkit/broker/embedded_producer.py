@@ -165,7 +165,12 @@ class EmbeddedProducer:
             transactional=self._transactional,
         )
         try:
-            batches = encode(records, stamp=stamp, batch_bytes_max=partition.message_bytes_max)
+            batches = encode(
+                records,
+                stamp=stamp,
+                batch_bytes_max=partition.message_bytes_max,
+                compression=partition.compression,
+            )
         except RecordTooLargeError as error:
             raise RecordTooLargeError(
                 error.index,

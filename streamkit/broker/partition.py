@@ -18,6 +18,7 @@ from streamkit.broker.protocols import Fetched, Isolation
 from streamkit.broker.topics import unknown_topic
 from streamkit.errors import LogError, OffsetOutOfRangeError, ProducerFencedError
 from streamkit.log.codec import BatchHeader, ControlKind, control_batch, control_kind, parse_header
+from streamkit.log.header import Compression
 from streamkit.log.partition_log import PartitionLog
 from streamkit.records import TopicPartition
 
@@ -62,10 +63,17 @@ class _Sequence:
 class Partition:
     """One partition of the embedded log. All methods are safe from several threads."""
 
-    def __init__(self, tp: TopicPartition, topic_id: str, log: PartitionLog, message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        tp: TopicPartition,
+        topic_id: str,
+        log: PartitionLog,
+        message_bytes_max: int,
+        compression: Compression = "none",
+    ) -> None:
         """Take an opened log; `recover` reads what its transactions left."""
         self.tp, self.topic_id, self.log = tp, topic_id, log
-        self.message_bytes_max = message_bytes_max
+        self.message_bytes_max, self.compression = message_bytes_max, compression
         self._lock = threading.Lock()
         self._open: dict[int, OpenTransaction] = {}
         self._aborted: dict[int, list[Aborted]] = {}

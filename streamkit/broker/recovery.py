@@ -74,7 +74,8 @@ def open_partition(
         )
     if log_start > log.start_offset:
         log.delete_before(log_start)
-    partition = Partition(TopicPartition(topic.name, index), topic.topic_id, log, message_bytes_max)
+    tp = TopicPartition(topic.name, index)
+    partition = Partition(tp, topic.topic_id, log, message_bytes_max, topic.compression)
     partition.recover(max(recovery_offset, log.start_offset), known.aborted if known is not None else [])
     return partition
 

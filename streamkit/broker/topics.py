@@ -13,6 +13,8 @@ import msgspec
 from streamkit.broker.protocols import TopicDescription
 from streamkit.broker.whole_file import read_whole, write_whole
 from streamkit.errors import ConfigError, CorruptBatchError, LogError, UnknownTopicError
+from streamkit.log import Compression
+from streamkit.log.header import COMPRESSIONS
 from streamkit.seams import FileSystem
 
 __all__ = ["INTERNAL_SUFFIXES", "Topic", "TopicTable", "check_same", "check_topic", "unknown_topic"]
@@ -46,11 +48,16 @@ def _words(*words: str) -> Callable[[str], str | None]:
     return check
 
 
+def _word(*words: str) -> Callable[[str], str | None]:
+    return lambda text: None if text in words else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
 _INT32_MAX: Final = 2**31 - 1
 _INT64_MAX: Final = 2**63 - 1
 
 _CONFIGS: Final[Mapping[str, Callable[[str], str | None]]] = {
     "cleanup.policy": _words("delete", "compact"),
+    "compression.type": _word("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
     "delete.retention.ms": _integer(0, _INT64_MAX),
     "index.interval.bytes": _integer(0, _INT32_MAX),
     "max.compaction.lag.ms": _integer(1, _INT64_MAX),
@@ -141,6 +148,12 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     def as_unfinished(self) -> "Topic":
         """Return it as it is before it is there, and on its way out."""
         return msgspec.structs.replace(self, unfinished=True)
+
+    @property
+    def compression(self) -> Compression:
+        """The codec of its record batches; `producer` is what producers send, and they send none."""
+        wanted = self.config.get("compression.type", "producer")
+        return next((codec for codec in COMPRESSIONS if codec == wanted), "none")
 
     def config_int(self, name: str, default: int) -> int:
         """Return an integer config."""

@@ -169,6 +169,17 @@ def test_log_dump_shows_the_batches_of_a_segment_beside_a_running_process(tmp_pa
     assert "byte 0" in ended.stderr.decode()
 
 
+def test_a_topics_compression_shows_in_the_dump_of_its_log(tmp_path: Path) -> None:
+    done("topics", "create", "lines", "--config", "compression.type=zstd", cwd=tmp_path)
+    produce("lines", [b"to be or not to be"] * 100, cwd=tmp_path)
+    assert "compression.type=zstd" in done("topics", "describe", "lines", cwd=tmp_path)
+    segment = next((tmp_path / ".streamkit").glob("lines-0/*.log"))
+    shown = done("log", "dump", str(segment), "--records", cwd=tmp_path)
+    assert "compression zstd" in shown
+    assert shown.count("value to be or not to be") == 100
+    assert len(consumed("lines", cwd=tmp_path)) == 100
+
+
 def test_the_environment_names_the_broker(tmp_path: Path) -> None:
     ended = subprocess.run(
         [*COMMAND, "produce", "lines"],

@@ -50,6 +50,13 @@ def test_an_unknown_config_is_refused_with_the_nearest_known_one() -> None:
     assert caught.value.hint == "did you mean segment.bytes?"
 
 
+@pytest.mark.parametrize("value", ["none", "zip", "gzip,zstd", "GZIP", ""])
+def test_a_compression_that_kafka_does_not_know_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TopicTable(MemoryFileSystem(), PATH).check_new("a", 1, {"compression.type": value})
+    assert caught.value.hint == "it takes producer, uncompressed, gzip, snappy, lz4 or zstd"
+
+
 @pytest.mark.parametrize(
     ("name", "internal"),
     [("job-counts-changelog", True), ("job-by_word-repartition", True), ("orders", False)],
