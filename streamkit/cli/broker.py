@@ -7,12 +7,14 @@ from typing import Any, Final
 import click
 
 from streamkit.broker import Broker, TopicDescription, open_broker
+from streamkit.cli.settings import kafka_security
 from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.seams import SystemFileSystem
 
 __all__ = ["broker_option", "described", "log_directory", "opened"]
 
 _SCHEME: Final = "log://"
+_KAFKA: Final = "kafka://"
 
 broker_option: Callable[[Any], Any] = click.option(
     "--broker",
@@ -48,7 +50,7 @@ def opened(url: str, *, make: bool = False) -> Iterator[Broker]:
             f"there is no log in {directory!r}",
             hint="streamkit produce and streamkit topics create make one; --broker or STREAMKIT_BROKER name another",
         )
-    broker = open_broker(url)
+    broker = open_broker(url, security=kafka_security() if url.startswith(_KAFKA) else None)
     try:
         yield broker
     finally:

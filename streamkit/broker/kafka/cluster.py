@@ -15,15 +15,15 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import KafkaError
-from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from streamkit.broker.kafka.authentication import client_arguments
 from streamkit.broker.kafka.client_thread import retried
 from streamkit.broker.kafka.errors import NONE, UNKNOWN_TOPICS, error_of, translated
 from streamkit.broker.kafka.settings import KafkaSettings
 from streamkit.broker.topics import unknown_topic
-from streamkit.errors import BrokerError, BrokerUnavailableError
+from streamkit.errors import BrokerError, BrokerUnavailableError, ConfigError
 from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import TopicPartition
 
@@ -47,18 +47,11 @@ class KnownTopic(NamedTuple):
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """Return what aiokafka's clients of every kind are made with."""
-    context = settings.ssl_context
-    if context is None and settings.security_protocol.endswith("SSL"):
-        context = create_ssl_context()
     return {
         "bootstrap_servers": settings.bootstrap,
         "client_id": "streamkit",
         "request_timeout_ms": settings.answer_timeout_ms,
-        "security_protocol": settings.security_protocol,
-        "ssl_context": context,
-        "sasl_mechanism": settings.sasl_mechanism,
-        "sasl_plain_username": settings.username,
-        "sasl_plain_password": settings.password,
+        **client_arguments(settings.security),
     }
 
 
@@ -79,6 +72,7 @@ class Cluster:
 
         Raises:
             BrokerUnavailableError: None of the addresses answers.
+            ConfigError: A broker advertises an address to which nothing may be sent in clear.
         """
         failure = await retried(self._open, self.settings.request_timeout_ms)
         if failure is not None:
@@ -90,7 +84,7 @@ class Cluster:
         client = make(**client_options(self.settings))
         try:
             await client.bootstrap()
-        except (KafkaError, OSError, ValueError) as error:
+        except (KafkaError, OSError, ValueError, KeyError) as error:
             return BrokerUnavailableError(
                 f"no Kafka broker answers at {self.settings.bootstrap}",
                 detail=str(error),
@@ -100,6 +94,12 @@ class Cluster:
             # A broker that has just started serves before it knows of itself.
             await client.close()
             raise BrokerUnavailableError(f"the Kafka broker at {self.settings.bootstrap} knows of no broker yet")
+        try:
+            for broker in client.cluster.brokers():
+                self.settings.security.check_address(broker.host)
+        except ConfigError:
+            await client.close()
+            raise
         self._client = client
         return None
 
@@ -133,6 +133,7 @@ class Cluster:
         Raises:
             BrokerUnavailableError: The node cannot be reached. Nothing was sent.
         """
+        self._check_encrypted(node_id)
         if not await self._client.ready(node_id, group=connection):
             raise BrokerUnavailableError(f"Kafka broker {node_id} cannot be reached")
 
@@ -142,11 +143,22 @@ class Cluster:
         Raises:
             BrokerUnavailableError: There was no answer; the broker may have done it.
         """
+        self._check_encrypted(node_id)
         try:
             return await self._client.send(node_id, request, group=connection)
         except Exception as error:
             # A KeyError is aiokafka's own, when a connection was closed while a request timed out on it.
             raise translated(error, f"Kafka broker {node_id} did not answer a {type(request).__name__}") from error
+
+    def _check_encrypted(self, node_id: int) -> None:
+        """Refuse a broker that advertises an address to which nothing may be sent in clear.
+
+        Raises:
+            ConfigError: It does. Nothing was sent to it.
+        """
+        broker = self._client.cluster.broker_metadata(node_id)
+        if broker is not None:
+            self.settings.security.check_address(broker.host)
 
     async def metadata(self, topics: Iterable[str] | None) -> Any:
         """Return what a broker knows of some topics, or of all; none is created by asking."""

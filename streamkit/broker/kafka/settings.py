@@ -1,10 +1,10 @@
 """How a Kafka cluster is reached, and how long anything may take."""
 
 import re
-import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
+from streamkit.broker.security import KafkaSecurity
 from streamkit.errors import ConfigError
 
 __all__ = ["KafkaSettings"]
@@ -22,11 +22,7 @@ class KafkaSettings:
         transaction_timeout_ms: After it the cluster ends a transaction whose producer is silent.
         replication_factor: Of topics that are created; -1 leaves it to the cluster.
         min_insync_replicas: Of topics that are created; None leaves it to the cluster.
-        security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
-        sasl_mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
-        username: For SASL.
-        password: For SASL; never shown.
-        ssl_context: For SSL; made from the machine's authorities where none is given.
+        security: Whom the client trusts, and how it proves who it is.
     """
 
     bootstrap: str
@@ -34,24 +30,27 @@ class KafkaSettings:
     transaction_timeout_ms: int = 30_000
     replication_factor: int = -1
     min_insync_replicas: int | None = None
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str = "SCRAM-SHA-512"
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ssl_context: ssl.SSLContext | None = None
+    security: KafkaSecurity = field(default_factory=KafkaSecurity)
 
     def __post_init__(self) -> None:
-        """Refuse addresses that are none.
+        """Refuse addresses that are none, or that would be spoken to in clear.
 
         Raises:
-            ConfigError: An address is not `host` or `host:port`.
+            ConfigError: An address is not `host` or `host:port`, or its connection must be encrypted.
         """
+        if "@" in self.bootstrap:
+            # Not shown: what stands before it may be a password.
+            raise ConfigError(
+                "a Kafka URL takes no user and no password", hint="they belong into streamkit.toml or the environment"
+            )
         for address in self.bootstrap.split(","):
             if _ADDRESS.fullmatch(address) is None:
                 raise ConfigError(
                     f"{address!r} is no address of a Kafka broker",
                     hint="use kafka://host:9092, or several as kafka://one:9092,two:9092",
                 )
+        for address in self.bootstrap.split(","):
+            self.security.check_address(re.sub(r":[0-9]{1,5}$", "", address))
 
     @property
     def answer_timeout_ms(self) -> int:

@@ -12,6 +12,14 @@ from aiokafka.protocol.api import Response
 from streamkit.broker.kafka import shapes
 from streamkit.broker.kafka.cluster import client_options
 from streamkit.broker.kafka.settings import KafkaSettings
+from streamkit.broker.security import KafkaSecurity, Secret
+
+SECURED = KafkaSettings(
+    bootstrap="host",
+    security=KafkaSecurity(
+        security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", sasl_username="u", sasl_password=Secret("p")
+    ),
+)
 
 
 def test_fetch_requests_and_their_answers_are_as_the_raw_fetcher_knows_them() -> None:
@@ -38,7 +46,7 @@ def test_fetch_requests_that_know_no_transactions_are_noticed(monkeypatch: pytes
 
 def test_the_client_is_made_and_spoken_to_as_it_is_here() -> None:
     made_with = inspect.signature(AIOKafkaClient).parameters.keys()
-    assert client_options(KafkaSettings(bootstrap="host")).keys() <= made_with
+    assert client_options(SECURED).keys() <= made_with
     assert list(inspect.signature(AIOKafkaClient.send).parameters) == ["self", "node_id", "request", "group"]
     assert list(inspect.signature(AIOKafkaClient.ready).parameters) == ["self", "node_id", "group"]
     assert list(inspect.signature(AIOKafkaClient.coordinator_lookup).parameters)[1:] == [
@@ -61,7 +69,7 @@ def test_connections_are_kept_by_node_and_group() -> None:
 def test_the_public_consumer_has_what_the_fetcher_by_record_uses() -> None:
     made_with = inspect.signature(AIOKafkaConsumer).parameters.keys()
     used = {"group_id", "enable_auto_commit", "auto_offset_reset", "isolation_level"}
-    assert used | client_options(KafkaSettings(bootstrap="host")).keys() <= made_with
+    assert used | client_options(SECURED).keys() <= made_with
     for name in ("assign", "assignment", "seek", "getmany", "position", "highwater", "last_stable_offset"):
         assert callable(getattr(AIOKafkaConsumer, name))
 
