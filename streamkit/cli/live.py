@@ -1,7 +1,7 @@
 """The one line that changes in place, on a terminal."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.live import Live
@@ -10,7 +10,7 @@ from rich.text import Text
 from streamkit.cli.lines import Rate, Reporter, end_of, line_of
 from streamkit.runtime import Progress, Summary
 
-__all__ = ["live_reporter"]
+__all__ = ["changing_line", "live_reporter"]
 
 
 @contextlib.contextmanager
@@ -19,6 +19,13 @@ def live_reporter(job: str) -> Iterator[Reporter]:
     console = Console()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         yield _LiveReporter(job, live, console)
+
+
+@contextlib.contextmanager
+def changing_line() -> Iterator[Callable[[str], None]]:
+    """Give a function that replaces the terminal's last line; in the end the line is gone."""
+    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+        yield lambda line: live.update(Text(line))
 
 
 class _LiveReporter:

@@ -1,9 +1,10 @@
-"""`streamkit topics`: create, list, describe, delete."""
+"""`streamkit topics`: create, list, describe, copy, delete."""
 
 import click
 
 from streamkit.broker import EARLIEST, LAST_STABLE, LATEST
 from streamkit.cli.broker import broker_option, described, opened
+from streamkit.cli.copy import copy
 from streamkit.errors import ConfigError
 from streamkit.records import TopicPartition
 
@@ -12,7 +13,10 @@ __all__ = ["topics"]
 
 @click.group()
 def topics() -> None:
-    """Create, list, describe and delete topics."""
+    """Create, list, describe, copy and delete topics."""
+
+
+topics.add_command(copy)
 
 
 @topics.command()
