@@ -43,10 +43,9 @@ def dump(segment: str, records: bool) -> None:
 
 def _shown(position: int, batch: bytes, *, records: bool) -> BatchHeader:
     header = parse_header(batch)
-    kind = control_kind(batch) if header.control else "transactional" if header.transactional else "plain"
     click.echo(
         f"position {position} offsets {header.base_offset}-{header.last_offset} records {header.record_count} "
-        f"bytes {header.size_bytes} {kind} producer {header.producer_id} epoch {header.producer_epoch} "
+        f"bytes {header.size_bytes} {_kind(header, batch)} producer {header.producer_id} epoch {header.producer_epoch} "
         f"sequence {header.base_sequence} timestamps {header.first_timestamp_ms}-{header.max_timestamp_ms} "
         f"compression {header.compression} crc {header.crc:08x}"
     )
@@ -55,6 +54,13 @@ def _shown(position: int, batch: bytes, *, records: bool) -> BatchHeader:
         for offset, key, value in zip(rows.offsets.tolist(), rows.keys, rows.values, strict=True):
             click.echo(f"  {offset} key {_text(key)} value {_text(value)}")
     return header
+
+
+def _kind(header: BatchHeader, batch: bytes) -> str:
+    """Return what sort of batch it is; those of Kafka's own quorum are control batches without a transaction."""
+    if header.control:
+        return control_kind(batch) if header.transactional else "control"
+    return "transactional" if header.transactional else "plain"
 
 
 def _text(data: bytes | None) -> str:
