@@ -1,7 +1,5 @@
 """Copying a topic: what is kept, what is refused, and where it goes on."""
 
-from dataclasses import replace
-
 import pytest
 from copying import Row, append, encoded, rows_of, source_log, target_log
 
@@ -178,27 +176,6 @@ def test_a_record_over_the_targets_limit_is_named_and_what_was_committed_stays(s
     assert (error.topic, error.partition, error.offset) == ("bids", 0, 1)
     assert "raise max.message.bytes" in error.hint
     assert rows_of(target, "bids")[0] == numbered(1)
-
-
-def test_a_config_that_the_target_does_not_take_names_the_way_out(target: Broker) -> None:
-    class Foreign:
-        """A source whose topic has a config that a log does not know."""
-
-        def __init__(self) -> None:
-            self.inner = source_log()
-            self.inner.admin.create_topic("bids", 1)
-            self.admin = self
-
-        def describe_topics(self) -> object:
-            found = self.inner.admin.describe_topics()["bids"]
-            return {"bids": replace(found, config={"file.delete.delay.ms": "1"})}
-
-        def log_id(self) -> str:
-            return self.inner.admin.log_id()
-
-    with pytest.raises(ConfigError, match=r"file\.delete\.delay\.ms is not known") as raised:
-        copied(Foreign(), target)  # type: ignore[arg-type]  # only its admin is asked
-    assert "create bids in the target with 1 partitions" in raised.value.hint
 
 
 def test_a_topic_that_the_source_lacks_makes_nothing(source: Broker, target: Broker) -> None:
