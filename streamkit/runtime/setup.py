@@ -13,6 +13,7 @@ from streamkit.graph import Aggregation, Source
 from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.build import TaskPlan, task_id, transactional_id
+from streamkit.runtime.keys_check import warn_of_misplaced_keys
 from streamkit.runtime.operators.stateless import StepCheck
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note, Run, RunMark
@@ -42,6 +43,7 @@ def prepare(topology: Topology, broker: Broker, options: RunOptions, check: Step
     """
     topics = broker.admin.describe_topics()
     _check_sources(topology, topics)
+    warn_of_misplaced_keys(topology, broker, topics)
     task_counts = {sub.index: _task_count(topology, sub, topics) for sub in topology.sub_topologies}
     counts = _make_topics(topology, broker, topics, task_counts)
     marks, finished = _fix_run(topology, broker, options, counts, task_counts)
