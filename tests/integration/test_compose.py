@@ -9,6 +9,7 @@ from kafka_tools import POM
 from source_files import ROOT
 
 from streamkit.broker.kafka.settings import KafkaSettings
+from streamkit.broker.security import Secret, parse_security
 from streamkit.cli.load import load_job
 from streamkit.cli.main import streamkit
 from streamkit.graph import Source
@@ -102,14 +103,16 @@ def test_the_command_line_takes_each_command_and_each_variable() -> None:
     for name, one in clients().items():
         context = command_of(one["command"])
         variables = {parameter.envvar for parameter in context.command.params if parameter.envvar}
-        assert one["environment"].keys() <= variables, name
+        connection = {variable for variable in one["environment"] if variable.startswith("STREAMKIT_KAFKA_")}
+        assert one["environment"].keys() <= variables | connection, name
 
 
 def test_clients_are_given_the_addresses_that_brokers_advertise_inside() -> None:
     for one in clients().values():
         scheme, _, bootstrap = one["environment"]["STREAMKIT_BROKER"].partition("://")
         assert scheme == "kafka"
-        assert set(KafkaSettings(bootstrap=bootstrap).bootstrap.split(",")) == addresses()
+        security = parse_security({}, one["environment"], lambda name: Secret(name))
+        assert set(KafkaSettings(bootstrap=bootstrap, security=security).bootstrap.split(",")) == addresses()
 
 
 def test_the_workers_start_once_the_topic_that_their_job_reads_is_there() -> None:

@@ -18,6 +18,7 @@ from streamkit.records import TopicPartition
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
 SEED = 20_261_125
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 names = (f"interoperation-{number}" for number in itertools.count())
 
 
@@ -37,7 +38,7 @@ def topic(broker: Broker) -> Iterator[str]:
     broker.admin.delete_topic(name)
 
 
-@pytest.mark.parametrize("codec", ["none", "gzip"])
+@pytest.mark.parametrize("codec", CODECS)
 def test_what_a_console_producer_wrote_is_read_with_keys_headers_and_nulls(
     codec: str, broker: Broker, kafka: str, topic: str
 ) -> None:

@@ -100,7 +100,7 @@ def test_batches_of_every_compression_are_checked(codec: str, data: Path) -> Non
     assert sum(one.records for one in batches) == 40
 
 
-@pytest.mark.parametrize("codec", ["none", "gzip"])
+@pytest.mark.parametrize("codec", CODECS)
 def test_records_of_compressed_batches_are_shown(codec: str, data: Path) -> None:
     _, printed = dumped(data / f"{codec}-0" / f"{0:020}.log", "--records")
     assert printed.count("  key null value " + "same line " * 9) == 0
