@@ -30,7 +30,7 @@ def test_every_outside_package_of_one_door_has_a_contract() -> None:
         "contracts"
     ]
     forbidden = {name for contract in contracts for name in contract.get("forbidden_modules", [])}
-    assert {"rocksdict", "aiokafka", "click", "rich", "jobs", "connectors"} <= forbidden
+    assert {"rocksdict", "aiokafka", "faust", "click", "rich", "jobs", "connectors"} <= forbidden
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
