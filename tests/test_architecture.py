@@ -20,6 +20,7 @@ DOORS = {
     "streamkit/state/rocksdb.py": {"os"},  # RocksDB opens its files itself, by their path
     "streamkit/runtime/service.py": {"asyncio"},  # a worker is a service of an event loop
     "streamkit/broker/kafka/": {"asyncio"},  # a Kafka client is an event loop with connections
+    "streamkit/broker/settings_file.py": {"os"},  # the connection is set up by the environment and by a file
     "streamkit/hosts/": {"os", "asyncio"},  # a host has an event loop; and a directory may be written in several ways
     "streamkit/cli/": {"os", "pathlib", "signal", "asyncio"},  # where paths are given, jobs loaded and signals met
 }

@@ -3,7 +3,7 @@
 A combination that would send a password, a token or records in clear to another machine is refused here, before
 anything is connected. Nothing here opens a file: what reads one is an argument.
 
-Not here: TLS contexts and aiokafka's arguments (`kafka.authentication`), where the table lies (`cli.settings`).
+Not here: TLS contexts and aiokafka's arguments (`kafka.authentication`), where the table lies (`broker.settings_file`).
 """
 
 import difflib

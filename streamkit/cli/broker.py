@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from streamkit.broker import Broker, TopicDescription, open_broker
-from streamkit.cli.settings import kafka_security
+from streamkit.broker.settings_file import kafka_security
 from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.seams import SystemFileSystem
 

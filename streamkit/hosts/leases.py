@@ -12,11 +12,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from streamkit.broker import Broker, open_broker
+from streamkit.broker.settings_file import kafka_security
 from streamkit.errors import BrokerError, ConfigError
 
 __all__ = ["Lease", "lease", "log_directory"]
 
 _SCHEME: Final = "log://"
+_KAFKA: Final = "kafka://"
 
 
 def log_directory(url: str) -> str | None:
@@ -92,7 +94,8 @@ def lease(url: str) -> Lease:
         url: As for `open_broker`.
 
     Raises:
-        ConfigError: The URL names no broker, or this process opened the same log with other options.
+        ConfigError: The URL names no broker, this process opened the same log with other options, or the settings of
+            the Kafka connection (`streamkit.toml`, `STREAMKIT_KAFKA_*`) are wrong.
         LogLockedError: Another process uses the directory.
         CorruptBatchError: The log is damaged.
 
@@ -103,7 +106,8 @@ def lease(url: str) -> Lease:
     with _lock:
         shared = _shared.get(name)
         if shared is None:
-            shared = _shared[name] = _Shared(url, open_broker(url))
+            security = kafka_security() if url.startswith(_KAFKA) else None
+            shared = _shared[name] = _Shared(url, open_broker(url, security=security))
         elif _options(shared.url) != _options(url):
             raise ConfigError(
                 f"this process uses the log as {shared.url!r}, and cannot use it as {url!r} too",

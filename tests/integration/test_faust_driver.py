@@ -15,7 +15,6 @@ from streamkit.errors import (
     OffsetOutOfRangeError,
     ProducerFencedError,
     RecordTooLargeError,
-    StreamkitError,
     UnknownTopicError,
 )
 from streamkit.hosts import lease
@@ -307,18 +306,4 @@ def test_a_client_only_app_is_refused(tmp_path: Path) -> None:
             await app.stop()
 
     with pytest.raises(ConfigError, match="client-only"):
-        asyncio.run(run())
-
-
-def test_a_kafka_broker_is_opened_by_its_url(tmp_path: Path) -> None:
-    """What there is behind `kafka://` is the broker layer's to say."""
-
-    async def run() -> None:
-        app = faust_app("remote", "streamkit+kafka://127.0.0.1:1", tmp_path)
-        try:
-            await app.producer.start()
-        finally:
-            await app.stop()
-
-    with pytest.raises(StreamkitError, match="kafka"):
         asyncio.run(run())

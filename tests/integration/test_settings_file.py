@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamkit.broker.security import KafkaSecurity, Secret
-from streamkit.cli.settings import kafka_security
+from streamkit.broker.settings_file import kafka_security
 from streamkit.errors import ConfigError
 
 PASSWORD = "correct-horse"

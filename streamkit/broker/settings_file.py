@@ -1,4 +1,4 @@
-"""`streamkit.toml` and the environment: how Kafka is reached. Nothing of it is an option of the command line."""
+"""`streamkit.toml` and the environment: how Kafka is reached. Nothing of it is an option of a command line."""
 
 import os
 import re
