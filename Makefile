@@ -8,10 +8,10 @@ LOWEST := .venvs/lowest
 BROKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs check pythons lowest coverage bench kafka
+.PHONY: help demo test lint docs check pythons lowest coverage bench bench-kafka bench-peers kafka
 
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY)  ## count words, then kill a windowed job halfway, resume it, compare the answers
 	$(BIN)/python tools/demo.py
@@ -44,6 +44,12 @@ coverage: $(READY)  ## the branches that no test takes
 
 bench: $(READY)  ## measure against other ways to compute the same
 	$(BIN)/python benchmarks/run.py
+
+bench-kafka: $(READY)  ## the same on a real Kafka, and Kafka Streams, Quix and Faust on the same topics
+	$(BIN)/python benchmarks/kafka.py
+
+bench-peers: $(READY)  ## those other systems alone
+	$(BIN)/python benchmarks/kafka.py --peers
 
 kafka: $(READY)  ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C (BROKERS=3 for three)
 	$(BIN)/python tests/support/kafka_cluster.py --brokers $(BROKERS)
