@@ -4,11 +4,12 @@ Thin doors over a `LogDirectory`. One process uses a directory at a time; within
 threads, except that a producer belongs to one thread at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from streamkit.broker.coordinator import check_offsets, check_text
 from streamkit.broker.embedded_fetcher import EmbeddedFetcher
+from streamkit.broker.embedded_membership import EmbeddedMemberships
 from streamkit.broker.embedded_producer import EmbeddedProducer
 from streamkit.broker.log_directory import Durability, LogDirectory
 from streamkit.broker.protocols import (
@@ -16,10 +17,13 @@ from streamkit.broker.protocols import (
     LAST_STABLE,
     LATEST,
     Admin,
+    Assign,
     CommittedOffset,
     Fetcher,
     Group,
     Isolation,
+    Member,
+    Membership,
     OffsetSpec,
     Producer,
     TopicDescription,
@@ -70,6 +74,7 @@ class EmbeddedBroker:
             fs, directory, clock=clock, rng=rng, sync_threads_count=sync_threads_count, durability=durability
         )
         self._admin = _EmbeddedAdmin(self._directory)
+        self._memberships = EmbeddedMemberships()
 
     @property
     def admin(self) -> Admin:
@@ -90,6 +95,11 @@ class EmbeddedBroker:
         """Return the consumer group of that name (it need not exist)."""
         check_text("a group's name", name)
         return _EmbeddedGroup(self._directory, name)
+
+    def join(self, group: str, topics: Sequence[str], member: Member, assign: Assign) -> Membership:  # noqa: ARG002  # a log knows its topics
+        """Become a member, beside those who joined through this broker; the assignment is there at once."""
+        check_text("a group's name", group)
+        return self._memberships.join(group, member, assign)
 
     def close(self) -> None:
         """Sync and close everything and give the directory back; closing twice does nothing.

@@ -1,10 +1,10 @@
-"""What the engine asks of a log server: five small protocols, the same for the embedded log and for Kafka.
+"""What the engine asks of a log server: six small protocols, the same for the embedded log and for Kafka.
 
 All calls block; a broker may run its client elsewhere. All are safe to call from several threads, except that
 one `Producer` belongs to one thread at a time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -16,12 +16,16 @@ __all__ = [
     "LATEST",
     "Admin",
     "Appended",
+    "Assign",
+    "Assignment",
     "Broker",
     "CommittedOffset",
     "Fetched",
     "Fetcher",
     "Group",
     "Isolation",
+    "Member",
+    "Membership",
     "OffsetSpec",
     "Producer",
     "TopicDescription",
@@ -76,6 +80,40 @@ class Appended:
 
     base_offset: int
     last_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One worker, as it shows itself to the member that assigns.
+
+    Args:
+        id: Stable from one start of the worker to the next; it decides what a new group gives it.
+        weight: How much it takes beside the others, at least 1.
+        tasks: What it was assigned last.
+        generation: Of that assignment; 0 if there was none.
+    """
+
+    id: str
+    weight: int = 1
+    tasks: tuple[str, ...] = ()
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The tasks of one member.
+
+    Args:
+        generation: Grows with each rebalance; by more than 1 if this member was not a part of one in between.
+        tasks: Ids.
+    """
+
+    generation: int
+    tasks: frozenset[str]
+
+
+Assign: TypeAlias = Callable[[Sequence[Member]], Mapping[str, Sequence[str]]]
+"""From all members of a generation to the tasks of each, by its id; pure, called on any thread of any member."""
 
 
 class Admin(Protocol):
@@ -200,6 +238,25 @@ class Group(Protocol):
         ...
 
 
+class Membership(Protocol):
+    """One worker's place in a group; heartbeats and rebalances go on by themselves until it leaves."""
+
+    def assignment(self) -> Assignment | None:
+        """Return the newest assignment; None before the first. Never waits.
+
+        During a rebalance, and while the group cannot be reached, it is the last one. Others may run its tasks by
+        then: the epoch of each task's producer decides, not this.
+
+        Raises:
+            BrokerError: The membership has failed for good; join again.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Leave the group, so that the others get its tasks at once; leaving twice does nothing."""
+        ...
+
+
 class Broker(Protocol):
     """One log: the doors to it."""
 
@@ -218,6 +275,17 @@ class Broker(Protocol):
 
     def group(self, name: str) -> Group:
         """Return the consumer group of that name (it need not exist)."""
+        ...
+
+    def join(self, group: str, topics: Sequence[str], member: Member, assign: Assign) -> Membership:
+        """Become a member of a group; the first assignment comes later.
+
+        Args:
+            group: The name of the group.
+            topics: What its members read. Nothing is fetched for it.
+            member: This worker. Two that bear one id are told apart.
+            assign: Asked by one member for all; every member brings the same.
+        """
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ class FaultyBroker:
 
     def __init__(self, broker: Broker, told: Callable[[str], None]) -> None:
         self._broker, self.told = broker, told
-        self.admin, self.close = broker.admin, broker.close
+        self.admin, self.join, self.close = broker.admin, broker.join, broker.close
 
     def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
         return cast(Fetcher, _Told(self._broker.fetcher(isolation), "fetcher", self))
