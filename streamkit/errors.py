@@ -20,7 +20,8 @@
     │   ├── BrokerUnavailableError   ProducerFencedError   CommitFailedError
     └── TaskError
         ├── TaskCorruptedError   set aside and restore
-        └── TaskMigratedError    close dirty, commit nothing
+        ├── TaskMigratedError    close dirty, commit nothing
+        └── RunReplacedError     stop the worker
 
 A message has three parts: the primary (lower case, no full stop), a detail, and a hint that says what to do.
 """
@@ -48,6 +49,7 @@ __all__ = [
     "RecordError",
     "RecordTooLargeError",
     "RowWiseError",
+    "RunReplacedError",
     "SegmentFullError",
     "SerializationError",
     "StateError",
@@ -387,3 +389,12 @@ class TaskMigratedError(TaskError):
     """
 
     answer = Answer.CLOSE_DIRTY
+
+
+class RunReplacedError(TaskError):
+    """Raised when another run of the job has begun while this worker was still in the one before.
+
+    Start the worker again with the options of the others.
+    """
+
+    answer = Answer.STOP

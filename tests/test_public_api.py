@@ -31,6 +31,7 @@ ANSWERS = {
     errors.CommitFailedError: Answer.CLOSE_DIRTY,
     errors.TaskCorruptedError: Answer.RESTORE,
     errors.TaskMigratedError: Answer.CLOSE_DIRTY,
+    errors.RunReplacedError: Answer.STOP,
 }
 """What the design says the runtime does; a class that is not here does what the nearest one above it does."""
 
@@ -100,7 +101,7 @@ def test_every_error_of_the_tree_is_in_the_one_file() -> None:
 def test_every_error_has_an_answer() -> None:
     for one in error_classes()[1:]:
         above = next((parent for parent in one.__mro__ if parent in ANSWERS), None)
-        if one is not errors.TaskError:  # never raised: only its two subclasses are
+        if one is not errors.TaskError:  # never raised: only its subclasses are
             assert above is not None, f"{one.__name__}: what does the runtime do with it?"
             assert one.answer is ANSWERS[above], one.__name__
 

@@ -22,9 +22,13 @@ from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.task import Sealed
 from streamkit.state import POSITION_KEY, Changes, StateStore
 
-__all__ = ["COMMIT_STEPS", "Commit", "Observe", "Publisher", "stamp_of"]
+__all__ = ["COMMIT_STEPS", "Commit", "Observe", "Publisher", "stamp_of", "unobserved"]
 
 Observe = Callable[[str], None]
+
+
+def unobserved(step: str) -> None:
+    """Watch nothing."""
 
 
 def stamp_of(log_id: str, places: Mapping[str, tuple[int, int]], position: bytes, *, now_ms: int) -> bytes:

@@ -12,18 +12,26 @@ from there again.
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Fetcher, Producer
-from streamkit.errors import Answer, CorruptBatchError, StoreDamagedError, StreamkitError, TaskCorruptedError
+from streamkit.errors import (
+    Answer,
+    CorruptBatchError,
+    RunReplacedError,
+    StoreDamagedError,
+    StreamkitError,
+    TaskCorruptedError,
+)
 from streamkit.log import DecodedRecords, decode
 from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan, transactional_id
 from streamkit.runtime.commit import Observe, stamp_of
+from streamkit.runtime.marks import setup_id
 from streamkit.runtime.position import InputPosition, Note, Position
 from streamkit.runtime.stores import Stores
 from streamkit.seams import Clock
@@ -64,6 +72,7 @@ def open_task(plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock, obse
 
     Raises:
         StoreLockedError: Another worker uses the state, or it is of another job.
+        RunReplacedError: Another run of the job has begun. The task was taken from whoever ran it.
         TaskCorruptedError: Log and committed offsets disagree, or the changelog is damaged, even after a restore.
             Nothing was written to the log; the state that was there is set aside.
     """
@@ -109,12 +118,27 @@ class Opening:
         """Take the task over: its predecessor can commit nothing from now on."""
         self._producer = self._broker.producer(transactional_id(self._plan.topology.job, self._plan.task_id))
 
+    def fence_setup(self) -> None:
+        """Fail whoever is fixing another run: it has read offsets that this task is about to move."""
+        self._broker.producer(setup_id(self._plan.topology.job)).close()
+
     def read_offsets(self) -> None:
-        """Learn how far the task has committed."""
+        """Learn how far the task has committed, and that the run is still the one going on."""
         committed = self._broker.group(self._plan.topology.job).committed()
+        self._check_run(committed)
         places = _input_places(self._plan)
         self._committed = {place: committed[place] for place in places if place in committed}
         self._notes = {place: Note.from_text(offset.metadata) for place, offset in self._committed.items()}
+
+    def _check_run(self, committed: Mapping[TopicPartition, CommittedOffset]) -> None:
+        marks = (Note.from_text(offset.metadata).mark for offset in committed.values())
+        newest = max((mark.run.number for mark in marks if mark is not None), default=0)
+        if newest > self._plan.run.number:
+            raise RunReplacedError(
+                f"run {self._plan.run.number} of job {self._plan.topology.job} was replaced by run {newest}",
+                detail="another worker began it, with --bounded, without, or with --continue",
+                hint="all workers of a job make the same run: start this one again as the others were",
+            )
 
     def open_store(self) -> None:
         """Open the store, and read its stamp."""
@@ -248,7 +272,7 @@ class Opening:
             fetcher.close()
 
 
-_OWNING_STEPS: Final = (Opening.fence, Opening.read_offsets)
+_OWNING_STEPS: Final = (Opening.fence, Opening.fence_setup, Opening.read_offsets)
 _STORE_STEPS: Final = (
     Opening.open_store,
     Opening.check_stamp,

@@ -1,22 +1,23 @@
-"""What happens once before any task opens: topics are checked and made, tasks counted, the run's ends fixed.
+"""What happens once before any task opens: topics are checked and made, tasks counted, the run fixed (`marks`).
 
-The end offsets of a bounded run, and the partition count of its sources, are committed as notes beside the source
-offsets when the run first starts, in one commit: whoever resumes it ends where the first would have.
+Several workers may do so at once: topics that are there are fine, and the run is fixed by one of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Group, TopicDescription
+from streamkit.broker import Broker, TopicDescription
 from streamkit.errors import TopologyError, UnknownTopicError
 from streamkit.graph import Aggregation, Source
 from streamkit.log.header import BATCH_BYTES_MAX
-from streamkit.records import NEVER_MS, TopicPartition
-from streamkit.runtime.build import TaskPlan, task_id, transactional_id
+from streamkit.records import TopicPartition
+from streamkit.runtime.build import TaskPlan, task_id
+from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.keys_check import warn_of_misplaced_keys
+from streamkit.runtime.marks import fix_run
 from streamkit.runtime.operators.stateless import StepCheck
 from streamkit.runtime.options import RunOptions
-from streamkit.runtime.position import Note, Run, RunMark
+from streamkit.runtime.position import Run
 from streamkit.topology import SubTopology, Topology
 
 __all__ = ["JobPlan", "prepare"]
@@ -27,15 +28,24 @@ _CHANGELOG_CONFIG = {"cleanup.policy": "compact", "delete.retention.ms": str(7 *
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
-    """All tasks of a run; `finished` if there is nothing left to do in it."""
+    """All tasks of a run, of all workers; `finished` if there is nothing left to do in it."""
 
     tasks: tuple[TaskPlan, ...]
     run: Run
     finished: bool
 
 
-def prepare(topology: Topology, broker: Broker, options: RunOptions, check: StepCheck) -> JobPlan:
+def prepare(
+    topology: Topology, broker: Broker, options: RunOptions, check: StepCheck, observe: Observe = unobserved
+) -> JobPlan:
     """Check and make the topics, and fix what this run reads.
+
+    Args:
+        topology: Of the job.
+        broker: Where its topics are.
+        options: What the user asked for.
+        check: Wraps columnar steps.
+        observe: Told each step of fixing the run before it.
 
     Raises:
         UnknownTopicError: A source topic does not exist. Nothing was made.
@@ -46,7 +56,8 @@ def prepare(topology: Topology, broker: Broker, options: RunOptions, check: Step
     warn_of_misplaced_keys(topology, broker, topics)
     task_counts = {sub.index: _task_count(topology, sub, topics) for sub in topology.sub_topologies}
     counts = _make_topics(topology, broker, topics, task_counts)
-    marks, finished = _fix_run(topology, broker, options, counts, task_counts)
+    task_ids = [task_id(sub.index, part) for sub in topology.sub_topologies for part in range(task_counts[sub.index])]
+    marks, finished = fix_run(topology, broker, options, counts, task_ids, observe)
     run = next(iter(marks.values())).run
     channels = {
         repartition.topic: tuple(
@@ -140,139 +151,3 @@ def _internal_topics(topology: Topology, task_counts: Mapping[int, int]) -> dict
         for store in sub.stores:
             wanted[store.changelog_topic] = (task_counts[sub.index], _CHANGELOG_CONFIG)
     return wanted
-
-
-def _fix_run(
-    topology: Topology,
-    broker: Broker,
-    options: RunOptions,
-    counts: Mapping[str, int],
-    task_counts: Mapping[int, int],
-) -> tuple[dict[TopicPartition, RunMark], bool]:
-    """Return what the run reads of each source partition, and whether it is finished."""
-    group = broker.group(topology.job)
-    sources = [
-        TopicPartition(topic, partition)
-        for sub in topology.sub_topologies
-        for topic in sub.source_topics
-        for partition in range(counts[topic])
-    ]
-    before = _Before.read(topology, group, sources, counts)
-    if before.resumed_by(options):
-        return before.marks, before.finished
-    if before.notes:
-        # Their offsets are written anew: nobody may move them meanwhile.
-        _fence(topology, broker, task_counts)
-        before = _Before.read(topology, group, sources, counts)
-    ends = dict(broker.admin.list_offsets(dict.fromkeys(sources, LAST_STABLE))) if options.bounded else {}
-    published_ms = before.published_ms(sources)
-    run = before.next_run(bounded=options.bounded, published_ms=max(published_ms.values()))
-    marks = {place: RunMark(run=run, end_offset=ends.get(place), published_ms=published_ms[place]) for place in sources}
-    starts = broker.admin.list_offsets({place: EARLIEST for place in sources if place not in before.offsets})
-    group.commit(
-        {
-            place: CommittedOffset(
-                offset=before.offsets.get(place, starts.get(place, 0)),
-                metadata=replace(
-                    before.notes.get(place, Note()), mark=mark, partition_count=counts[place.topic]
-                ).to_text(),
-            )
-            for place, mark in marks.items()
-        }
-    )
-    return marks, False
-
-
-def _fence(topology: Topology, broker: Broker, task_counts: Mapping[int, int]) -> None:
-    """Take every task away from whoever still runs it."""
-    for sub in topology.sub_topologies:
-        for partition in range(task_counts[sub.index]):
-            broker.producer(transactional_id(topology.job, task_id(sub.index, partition))).close()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Before:
-    """What the committed offsets say of the runs so far: the marks are those of the last one."""
-
-    offsets: Mapping[TopicPartition, int]
-    notes: Mapping[TopicPartition, Note]
-    marks: dict[TopicPartition, RunMark]
-    complete: bool
-    finished: bool
-
-    @classmethod
-    def read(
-        cls, topology: Topology, group: Group, sources: list[TopicPartition], counts: Mapping[str, int]
-    ) -> "_Before":
-        """Read it.
-
-        Raises:
-            TopologyError: A source had another partition count.
-        """
-        committed = group.committed()
-        notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
-        _check_counts(notes, counts)
-        marks = {place: mark for place in sources if place in notes and (mark := notes[place].mark) is not None}
-        last = max((mark.run.number for mark in marks.values()), default=0)
-        bounded = any(mark.run.bounded for mark in marks.values())
-        return cls(
-            offsets={place: offset.offset for place, offset in committed.items()},
-            notes=notes,
-            marks=marks,
-            complete=len(marks) == len(sources),
-            finished=bounded and _all_ended(topology, notes, counts, last),
-        )
-
-    def resumed_by(self, options: RunOptions) -> bool:
-        """Return whether a run with these options is the last one, gone on with."""
-        if not self.complete:
-            return False
-        bounded = any(mark.run.bounded for mark in self.marks.values())
-        return bounded and (not self.finished or not options.go_on) if options.bounded else not bounded
-
-    @property
-    def last(self) -> Run:
-        """The last run, number 0 if there was none."""
-        return max((mark.run for mark in self.marks.values()), key=lambda run: run.number, default=Run(number=0))
-
-    def published_ms(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return how far windows of each source partition's records have been published by the ends of runs.
-
-        Where the end of a run closed windows, it closed all that had begun: those of a task, and behind a shuffle
-        those that any source partition may have rows in.
-        """
-        closed = {place for place, note in self.notes.items() if note.closed_run >= self.last.number > 0}
-        everywhere = not closed <= set(sources)
-        seen_ms = max((note.max_timestamp_ms for note in self.notes.values()), default=NEVER_MS)
-        before = {place: self.marks.get(place, RunMark()).published_ms for place in sources}
-        return {
-            place: max(before_ms, seen_ms) if everywhere or place in closed else before_ms
-            for place, before_ms in before.items()
-        }
-
-    def next_run(self, *, bounded: bool, published_ms: int) -> Run:
-        """Return the run that follows."""
-        last = self.last
-        left_run = last.number if last.bounded and not self.finished else 0
-        return Run(number=last.number + 1, bounded=bounded, published_ms=published_ms, left_run=left_run)
-
-
-def _check_counts(notes: Mapping[TopicPartition, Note], counts: Mapping[str, int]) -> None:
-    for place, note in notes.items():
-        if note.partition_count and counts.get(place.topic, note.partition_count) != note.partition_count:
-            raise TopologyError(
-                f"{place.topic!r} had {note.partition_count} partitions when the job first ran, "
-                f"now it has {counts[place.topic]}",
-                hint="a changed count moves keys: give the job a new name to read everything again",
-            )
-
-
-def _all_ended(topology: Topology, notes: Mapping[TopicPartition, Note], counts: Mapping[str, int], run: int) -> bool:
-    for sub in topology.sub_topologies:
-        topics = [*sub.source_topics, *(topology.repartition(name).topic for name in sub.repartitions_in)]
-        for topic in topics:
-            for partition in range(counts[topic]):
-                note = notes.get(TopicPartition(topic, partition))
-                if note is None or note.ended_run < run:
-                    return False
-    return True

@@ -15,7 +15,7 @@ from streamkit.broker import Broker
 from streamkit.graph import Window
 from streamkit.records import NEVER_MS
 from streamkit.runtime.build import unchecked
-from streamkit.runtime.commit import Observe
+from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.loop import Loop
 from streamkit.runtime.options import Progress, RunOptions, Summary
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
@@ -27,10 +27,6 @@ from streamkit.topology import Topology
 __all__ = ["Worker"]
 
 _SKEW_FLOOR_MS: Final = 60_000
-
-
-def _unobserved(step: str) -> None:
-    """Watch nothing."""
 
 
 def _untold(progress: Progress) -> None:
@@ -46,7 +42,7 @@ class Worker:
         options: What the user asked for.
         fs: For state directories.
         clock: For intervals.
-        observe: Told each step of each opening and each commit, for crash tests.
+        observe: Told each step of setting up, of each opening and each commit, for crash tests.
     """
 
     def __init__(
@@ -57,7 +53,7 @@ class Worker:
         options: RunOptions,
         fs: FileSystem,
         clock: Clock,
-        observe: Observe = _unobserved,
+        observe: Observe = unobserved,
     ) -> None:
         """Open nothing yet."""
         self._topology, self._broker, self._options = topology, broker, options
@@ -74,7 +70,7 @@ class Worker:
                 intact; the next run goes on from there.
         """
         started_ms = self._clock.monotonic_ms()
-        plan = prepare(self._topology, self._broker, self._options, unchecked)
+        plan = prepare(self._topology, self._broker, self._options, unchecked, self._observe)
         if plan.finished:
             return self._summary(started_ms, already_finished=True, finished=True)
         environment = RunnerEnvironment(

@@ -153,7 +153,7 @@ def test_a_broker_that_does_not_answer_while_a_task_is_opened_again_is_asked_aga
     bench = Bench(counting(), words())
     commit = failing("producer.commit", [CommitFailedError("unknown")], after=2)
     answers: list[StreamkitError] = [BrokerUnavailableError("no answer") for _ in range(4)]
-    opening = failing("producer", answers, after=4)
+    opening = failing("producer", answers, after=9)
 
     def told(call: str) -> None:
         commit(call)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from machine import Crashed, Machine
 from scenarios import FOR_EVER, SAMPLE, SCENARIOS, Rows, Scenario
 
-from streamkit.runtime import COMMIT_STEPS, OPENING_STEPS, Guarantee
+from streamkit.runtime import COMMIT_STEPS, OPENING_STEPS, SETUP_STEPS, Guarantee
 
 STEPS = [
     *(step.__name__ for step in OPENING_STEPS),
@@ -97,6 +97,25 @@ def test_a_crash_at_a_step_changes_nothing(name: str, step: str) -> None:
         crash_count += machine.run(random.Random(7), bounded=True)
         assert_same(scenario, machine, calm)
     assert crash_count > 2, f"the step {step} was hardly reached, so this proved nothing"
+
+
+@pytest.mark.parametrize("step", [step.__name__ for step in SETUP_STEPS])
+@pytest.mark.parametrize("name", ["columns", "updated", "table"])
+def test_a_crash_while_a_run_is_fixed_changes_nothing(name: str, step: str) -> None:
+    """Of three runs, one after the other, each in turn crashes there."""
+    scenario = FOR_EVER[name]
+    machines, crash_count = [], 0
+    for crash_at in (after([]), *(at(step, nth) for nth in range(3))):
+        machine = scenario.machine(len(SAMPLE))
+        machine.crash_at = crash_at
+        rng = random.Random(8)
+        for bounded in (True, True, False):
+            scenario.fill(machine, SAMPLE)
+            crash_count += machine.run(rng, bounded=bounded, go_on=True)
+        machines.append(machine)
+    assert crash_count == 3
+    for machine in machines[1:]:
+        assert_same(scenario, machine, machines[0])
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)

@@ -59,7 +59,7 @@ class Machine:
     def open(self, *, bounded: bool = True, go_on: bool = False) -> bool:
         """Open all tasks, which brings their stores forward; return whether there is anything to do."""
         options = RunOptions(bounded=bounded, go_on=go_on, guarantee=self.guarantee)
-        plan = prepare(self.topology, self.broker, options, unchecked)
+        plan = prepare(self.topology, self.broker, options, unchecked, self._observe)
         environment = RunnerEnvironment(
             broker=self.broker,
             stores=self.stores,

@@ -1,24 +1,34 @@
 """Before any task opens: topics and counts that do not fit are errors that name the fix."""
 
+import contextlib
 import random
+from collections.abc import Callable
 
 import pytest
 from machine import Machine
 from scenarios import SCENARIOS
 
 from streamkit import Job
-from streamkit.errors import TopologyError, UnknownTopicError
+from streamkit.errors import ProducerFencedError, RunReplacedError, StreamkitError, TopologyError, UnknownTopicError
 from streamkit.records import TopicPartition
-from streamkit.runtime import RunOptions
+from streamkit.runtime import SETUP_STEPS, RunOptions
 from streamkit.runtime.build import unchecked
+from streamkit.runtime.opening import open_task
 from streamkit.runtime.position import Note
 from streamkit.runtime.setup import JobPlan, prepare
 from streamkit.topology import compile_graph
 
 
-def prepared(machine: Machine, job: Job, *, bounded: bool = False, go_on: bool = False) -> JobPlan:
+def prepared(
+    machine: Machine,
+    job: Job,
+    *,
+    bounded: bool = False,
+    go_on: bool = False,
+    observe: Callable[[str], None] = lambda step: None,
+) -> JobPlan:
     options = RunOptions(bounded=bounded, go_on=go_on)
-    return prepare(compile_graph(job.build()), machine.broker, options, unchecked)
+    return prepare(compile_graph(job.build()), machine.broker, options, unchecked, observe)
 
 
 def both_by_key() -> Job:
@@ -94,3 +104,92 @@ def test_runs_are_numbered_and_an_unbounded_one_goes_on_for_ever() -> None:
     kinds = [False, False, True, True, False, False]
     numbers = [prepared(machine, SCENARIOS["table"].build(), bounded=bounded).run.number for bounded in kinds]
     assert numbers == [1, 1, 2, 2, 3, 3]
+
+
+STEPS = [step.__name__ for step in SETUP_STEPS]
+
+
+def once(step: str, do: Callable[[], object]) -> Callable[[str], None]:
+    """Do something before a step, the first time that it comes."""
+    left = [do]
+
+    def observe(name: str) -> None:
+        if name == step and left:
+            left.pop()()
+
+    return observe
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("phase", ["first", "continued"])
+def test_workers_that_start_at_once_make_one_run(step: str, phase: str) -> None:
+    """Whatever the other does in between: the ends that one of them fixed are those of both."""
+    job, go_on = SCENARIOS["table"].build, phase == "continued"
+    machine = Machine(job(), {"readings": 2})
+    if go_on:
+        machine.run_bounded(random.Random(1))
+    plans = []
+
+    def other() -> None:
+        plans.append(prepared(machine, job(), bounded=True, go_on=go_on))
+        machine.send("readings", 0, [(None, b"{}", 0)])
+
+    plans.append(prepared(machine, job(), bounded=True, go_on=go_on, observe=once(step, other)))
+    assert len(plans) == 2
+    marks = [[task.marks for task in plan.tasks] for plan in plans]
+    assert marks[0] == marks[1]
+    assert plans[0].run == plans[1].run
+    assert plans[0].run.number == 1 + go_on
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_worker_that_opens_a_task_while_the_next_run_is_fixed_moves_no_offsets_under_it(step: str) -> None:
+    """It is fenced, or has made the other read its offsets again: no record is read twice, none is left out."""
+    job = Job("taken")
+    job.stream("rows", key=str).to("out")
+    machine = Machine(job, {"rows": 1})
+    machine.send("rows", 0, [(b"a", b"1", 0)])
+    machine.open(bounded=False)
+    (older,) = machine.runners
+    older.close()
+
+    def open_and_commit() -> None:
+        machine.open(bounded=False)
+        (runner,) = machine.runners
+        for part in machine.fetcher.fetch(runner.task.positions(), wait_ms=0, bytes_max=1000):
+            runner.feed(part)
+        sealed.append((runner, runner.seal()))
+
+    sealed: list[tuple[object, object]] = []
+
+    def finish() -> None:
+        for runner, what in sealed:
+            with contextlib.suppress(StreamkitError):
+                runner.finish(what)  # type: ignore[attr-defined]  # a runner
+        sealed.clear()
+
+    opening = once(step, open_and_commit)
+
+    def observe(name: str) -> None:
+        opening(name)
+        if name == "commit_marks":
+            finish()
+
+    prepared(machine, job, bounded=True, observe=observe)
+    finish()
+    machine.close()
+    machine.run_bounded(random.Random(2))
+    assert machine.read("out") == [(b"a", b"1", 0)]
+
+
+def test_a_worker_whose_run_was_replaced_says_so_when_it_opens_a_task() -> None:
+    job = SCENARIOS["table"].build
+    machine = Machine(job(), {"readings": 1})
+    older = prepared(machine, job())
+    opened = open_task(older.tasks[0], machine.broker, machine.stores, machine.clock, lambda step: None)
+    prepared(machine, job(), bounded=True)
+    with pytest.raises(ProducerFencedError):
+        opened.producer.begin()
+    for plan in older.tasks:
+        with pytest.raises(RunReplacedError, match="run 1 of job table was replaced by run 2"):
+            open_task(plan, machine.broker, machine.stores, machine.clock, lambda step: None)
