@@ -14,7 +14,9 @@
     │   ├── CorruptBatchError    OffsetOutOfRangeError   SegmentFullError
     │   ├── UnknownTopicError    RecordTooLargeError     LogLockedError
     ├── StateError
-    │   ├── StoreClosedError     UnknownStoreError       StoreLockedError   DigestMismatchError
+    │   ├── StoreClosedError     UnknownStoreError       DigestMismatchError
+    │   ├── StoreLockedError
+    │   │   └── StoreInUseError  try again for a minute
     │   └── StoreDamagedError    set aside and restore
     ├── BrokerError              retry within a deadline if retriable
     │   ├── BrokerUnavailableError   ProducerFencedError   CommitFailedError
@@ -55,6 +57,7 @@ __all__ = [
     "StateError",
     "StoreClosedError",
     "StoreDamagedError",
+    "StoreInUseError",
     "StoreLockedError",
     "StreamkitError",
     "TaskCorruptedError",
@@ -310,6 +313,13 @@ class StoreLockedError(StateError):
     """Raised when a state directory is in use or belongs to another job.
 
     Stop the other worker, or pass another `--state-dir`.
+    """
+
+
+class StoreInUseError(StoreLockedError):
+    """Raised when another worker holds a state directory right now.
+
+    It may be about to give it back; else stop that worker, or use another state directory.
     """
 
 

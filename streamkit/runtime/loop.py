@@ -4,17 +4,21 @@ One thread fetches and schedules, the others compute and commit. A task computes
 most one commit under way.
 """
 
+import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Final
 
-from streamkit.broker import LAST_STABLE, Broker, Fetched
-from streamkit.errors import Answer, CommitFailedError, StreamkitError
+from streamkit.broker import Broker, Fetched
+from streamkit.errors import Answer, StreamkitError
 from streamkit.records import NEVER_MS, TopicPartition
+from streamkit.runtime.crew import Crew
+from streamkit.runtime.marks import run_ended
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.runner import TaskRunner
+from streamkit.runtime.stalls import StallWatch
 from streamkit.runtime.task import Sealed
 from streamkit.seams import Clock
 
@@ -25,52 +29,51 @@ _IDLE_MS: Final = 100.0
 _BUSY_SECONDS: Final = 0.05
 _DUE_MS: Final = 10.0
 _PROGRESS_MS: Final = 500.0
+_ENDED_MS: Final = 250.0
 _SMALL_LAG: Final = 1000
 _TRIM_BYTES: Final = 16 * 1024 * 1024
-_ATTEMPTS_MAX: Final = 5
-_RETRIES_MAX: Final = 64
-"""With the pauses below, a broker that does not answer is given about five minutes."""
-_RETRY_MIN_MS: Final = 100.0
-_RETRY_MAX_MS: Final = 5000.0
+
+_log = logging.getLogger(__name__)
 
 
 class Loop:
     """Feeds and commits the tasks of one worker until they are done or it is stopped.
 
     Args:
-        runners: The opened tasks.
+        crew: The tasks, as they come and go.
         broker: To fetch from.
         options: What the user asked for.
         clock: For intervals.
         skew_max_ms: How far one source may be ahead of the slowest.
     """
 
-    def __init__(
-        self, runners: Iterable[TaskRunner], broker: Broker, options: RunOptions, clock: Clock, skew_max_ms: int
-    ) -> None:
+    def __init__(self, crew: Crew, broker: Broker, options: RunOptions, clock: Clock, skew_max_ms: int) -> None:
         """Schedule nothing yet."""
-        self._runners = {runner.plan.task_id: runner for runner in runners}
-        self._broker, self._options, self._clock, self._skew_max_ms = broker, options, clock, skew_max_ms
+        self._crew, self._broker, self._options, self._clock = crew, broker, options, clock
+        self._skew_max_ms = skew_max_ms
         self._fetcher = broker.fetcher("read_committed")
+        self._watch = StallWatch(broker.admin, clock)
         self._queues: dict[str, list[Fetched]] = defaultdict(list)
         self._read: dict[TopicPartition, int] = {}
-        self._lags: dict[TopicPartition, int] = {}
         self._computing: dict[Future[Sealed | None], TaskRunner] = {}
         self._committing: dict[Future[None], tuple[TaskRunner, Sealed]] = {}
-        self._failures: dict[str, int] = defaultdict(int)
         self._stop = threading.Event()
         self._untrimmed_bytes = 0
         self._trimmed: dict[TopicPartition, int] = {}
+        self._looked_ms = -_ENDED_MS
+        self.ended = False
+        """Whether every task of a bounded run has committed its end, on whatever worker."""
 
-    def run(self, stop: threading.Event, on_tick: Callable[[], None]) -> None:
+    def run(self, stop: threading.Event, on_progress: Callable[[], None]) -> None:
         """Run until every task of a bounded run has finished, or `stop` is set and what was read is committed.
+
+        A worker that has nothing left to do in a bounded run stays, in case it is given a task, until all have ended.
 
         Raises:
             StreamkitError: The first error that a task cannot answer itself. Commits under way are finished.
         """
-        ticked_ms = self._clock.monotonic_ms()
+        told_ms = self._clock.monotonic_ms()
         self._stop = stop
-        self._lags = self._first_lags()
         try:
             # Commits wait for the disk, not for a core: they have threads of their own.
             with (
@@ -80,32 +83,64 @@ class Loop:
                 # a quarter slower (measured).
                 ThreadPoolExecutor(1, thread_name_prefix="streamkit-python") as python,
             ):
-                while not self._done(stop):
+                while True:
                     self._collect(commits)
-                    self._start(columns, python, stopping=stop.is_set())
+                    self._tend()
+                    if self._done():
+                        return
+                    self._start(columns, python)
                     if stop.is_set() or not self._fetch():
                         self._pause()
-                    if self._clock.monotonic_ms() - ticked_ms >= _PROGRESS_MS:
-                        ticked_ms = self._clock.monotonic_ms()
-                        on_tick()
+                    if self._clock.monotonic_ms() - told_ms >= _PROGRESS_MS:
+                        told_ms = self._clock.monotonic_ms()
+                        on_progress()
         finally:
             self._fetcher.close()
 
     @property
     def lag(self) -> int:
-        """Source records still to read, as of the last fetch."""
-        return sum(self._lags.values())
+        """Source records that this worker's tasks still have to read, as of the last fetch."""
+        return sum(sum(runner.lags.values()) for runner in self._crew.running.values())
 
-    def _done(self, stop: threading.Event) -> bool:
+    def _tend(self) -> None:
+        busy = {runner.plan.task_id for runner in self._computing.values()}
+        busy |= {runner.plan.task_id for runner, _ in self._committing.values()}
+        self._crew.tend(busy, stopping=self._stop.is_set())
+        running = self._crew.running
+        for task_id in self._queues.keys() - running.keys():
+            del self._queues[task_id]
+        places = {place for runner in running.values() for place in runner.task.places()}
+        self._read = {place: position for place, position in self._read.items() if place in places}
+
+    def _done(self) -> bool:
         if self._computing or self._committing:
             return False
-        if stop.is_set():
-            return not any(runner.task.dirty for runner in self._runners.values())
-        return all(runner.task.finished for runner in self._runners.values())
+        crew = self._crew
+        if self._stop.is_set():
+            return not any(runner.task.dirty for runner in (*crew.running.values(), *crew.leaving.values()))
+        bounded = crew.plan.run.bounded
+        if bounded and not crew.leaving and all(runner.task.finished for runner in crew.running.values()):
+            self.ended = crew.complete or self._ended_elsewhere()
+        return self.ended
+
+    def _ended_elsewhere(self) -> bool:
+        """Ask the committed offsets, now and then, whether the other workers have finished their tasks."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - self._looked_ms < _ENDED_MS:
+            return False
+        self._looked_ms = now_ms
+        plan = self._crew.plan
+        topology, counts = plan.tasks[0].topology, plan.tasks[0].partition_counts
+        try:
+            committed = self._broker.group(topology.job).committed()
+        except StreamkitError as error:
+            self._wait_to_retry(error)
+            return False
+        return run_ended(topology, committed, counts, plan.run.number)
 
     def _pause(self) -> None:
-        """Wait a moment for a computing or committing task; without one, fetching has waited already."""
-        under_way: list[Future[Any]] = [*self._computing, *self._committing]
+        """Wait a moment for what is under way; without anything, fetching has waited already."""
+        under_way: list[Future[Any]] = [*self._computing, *self._committing, *self._crew.under_way]
         if under_way:
             wait(under_way, timeout=_BUSY_SECONDS, return_when=FIRST_COMPLETED)
 
@@ -113,135 +148,116 @@ class Loop:
         """Take the results of what has ended; the first error that no task can answer is raised."""
         for computed in [future for future in self._computing if future.done()]:
             runner = self._computing.pop(computed)
-            try:
-                sealed = computed.result()
-            except StreamkitError as error:
-                self._answer(runner, error)
-                continue
-            if sealed is not None:
+            sealed = self._result(computed, runner)
+            if sealed is not None and self._crew.is_current(runner):
                 self._committing[commits.submit(runner.finish, sealed)] = (runner, sealed)
         for committed in [future for future in self._committing if future.done()]:
             runner, sealed = self._committing.pop(committed)
-            try:
-                committed.result()
-            except StreamkitError as error:
-                self._answer(runner, error)
-                continue
-            self._failures[runner.plan.task_id] = 0
-            self._trim(runner, sealed)
+            self._result(committed, runner)
+            if self._crew.is_current(runner):
+                self._crew.retries.went_well(runner.plan.task_id)
+                self._trim(runner, sealed)
 
-    def _answer(self, runner: TaskRunner, error: StreamkitError) -> None:
-        """Reopen a task whose commit is unknown, whose store is damaged or whose broker did not answer.
+    def _result(self, future: Future[Any], runner: TaskRunner) -> Any:
+        """Return what a task has done; after an error it is given up, and what it still does comes to nothing."""
+        try:
+            return future.result()
+        except StreamkitError as error:
+            if self._crew.is_current(runner):
+                self._crew.give_up(runner, error)
+            return None
 
-        Raises:
-            StreamkitError: What stops the worker: any other error, or one that came too often.
-        """
-        # Whatever the task still does, it does with the producer and the store that are given up now.
-        under_way: list[Future[Any]] = [future for future, owner in self._computing.items() if owner is runner]
-        under_way += [future for future, (owner, _) in self._committing.items() if owner is runner]
-        wait(under_way)
-        self._computing = {future: owner for future, owner in self._computing.items() if owner is not runner}
-        self._committing = {future: pair for future, pair in self._committing.items() if pair[0] is not runner}
-        self._queues.pop(runner.plan.task_id, None)
-        for place in runner.task.places():
-            self._read.pop(place, None)
-        while True:
-            self._wait_to_retry(runner.plan.task_id, error)
-            try:
-                return runner.reopen(error)
-            except StreamkitError as again:
-                error = again
-
-    def _wait_to_retry(self, what: str, error: StreamkitError) -> None:
-        """Wait, longer each time, before something is tried again; raise what must not be, or was too often."""
-        self._failures[what] += 1
-        failures = self._failures[what]
-        retriable = error.answer is Answer.RETRY
-        if not retriable and not isinstance(error, CommitFailedError) and error.answer is not Answer.RESTORE:
-            raise error
-        if failures > (_RETRIES_MAX if retriable else _ATTEMPTS_MAX):
-            raise error
-        if failures > 1 or retriable:
-            self._clock.wait(self._stop, min(_RETRY_MIN_MS * 2.0**failures, _RETRY_MAX_MS))
-
-    def _start(self, columns: ThreadPoolExecutor, python: ThreadPoolExecutor, *, stopping: bool) -> None:
+    def _start(self, columns: ThreadPoolExecutor, python: ThreadPoolExecutor) -> None:
         """Give free threads to the tasks whose watermark is lowest, and to commits that are due."""
         busy = {runner.plan.task_id for runner in self._computing.values()}
-        behind = self._behind
-        waiting = sorted(self._runners.values(), key=lambda runner: runner.task.watermark_ms)
+        behind, stopping = self._behind, self._stop.is_set()
+        leaving = self._crew.leaving
+        waiting = sorted((*self._crew.running.values(), *leaving.values()), key=lambda runner: runner.task.watermark_ms)
         for runner in waiting:
             task_id = runner.plan.task_id
             if task_id in busy:
                 continue
-            queued = [] if stopping or runner.full else self._queues.pop(task_id, [])
-            due = stopping and runner.task.dirty and not runner.committing.is_set()
+            last = stopping or task_id in leaving
+            queued = [] if last or runner.full else self._queues.pop(task_id, [])
+            due = last and runner.task.dirty and not runner.committing.is_set()
             if queued or due or runner.commit_due(behind=behind):
                 pool = python if runner.plan.in_python else columns
                 self._computing[pool.submit(_compute, runner, queued, behind=behind, due=due)] = runner
 
     @property
     def _behind(self) -> bool:
-        bounded = any(runner.task.context.run.bounded for runner in self._runners.values())
-        return bounded or self.lag > _SMALL_LAG
+        return self._crew.plan.run.bounded or self.lag > _SMALL_LAG
 
     def _fetch(self) -> bool:
         """Fetch ahead for every input with nothing queued; return whether anything came."""
         positions = self._positions()
-        idle = not self._computing and not self._committing and not any(self._queues.values())
-        due_soon = any(runner.task.dirty for runner in self._runners.values())
-        wait_ms = (_DUE_MS if due_soon else _IDLE_MS) if idle else 0.0
+        running = self._crew.running.values()
+        wait_ms = 0.0
+        if not self._computing and not self._committing and not any(self._queues.values()):
+            due_soon = self._crew.under_way or any(runner.task.dirty for runner in running)
+            wait_ms = _DUE_MS if due_soon else _IDLE_MS
+        if not positions:
+            self._wait_for_tasks(wait_ms)
+            return False
         try:
             fetched = self._fetcher.fetch(positions, wait_ms=wait_ms, bytes_max=self._options.fetch_bytes_max)
         except StreamkitError as error:
-            if error.answer is not Answer.RETRY:
-                raise
-            self._wait_to_retry("", error)
+            self._wait_to_retry(error)
             return False
-        self._failures[""] = 0
-        owners = {place: runner for runner in self._runners.values() for place in runner.task.places()}
+        self._crew.retries.went_well("")
+        self._take(fetched)
+        stalled = self._watch.stalled(positions, fetched)
+        if stalled:
+            _log.warning("fetching of %s has stalled; beginning anew", ", ".join(map(str, sorted(stalled))))
+            self._fetcher.close()
+            self._fetcher = self._broker.fetcher("read_committed")
+        return bool(fetched)
+
+    def _take(self, fetched: Sequence[Fetched]) -> None:
+        owners = {place: runner for runner in self._crew.running.values() for place in runner.task.places()}
         for part in fetched:
             place = part.topic_partition
             runner = owners[place]
             self._read[place] = part.next_offset
-            if place.topic in runner.plan.sub.source_topics:
+            if place in runner.lags:
                 end_offset = runner.task.end_offset(place)
                 end_offset = part.end_offset if end_offset is None else min(end_offset, part.end_offset)
-                self._lags[place] = max(0, end_offset - part.next_offset)
+                runner.lags[place] = max(0, end_offset - part.next_offset)
             self._queues[runner.plan.task_id].append(part)
-        return bool(fetched)
+
+    def _wait_for_tasks(self, wait_ms: float) -> None:
+        """Wait where there is nothing to fetch; what is under way is waited for by `_pause`."""
+        if wait_ms and not self._crew.under_way:
+            until_due_ms = self._crew.wait_ms
+            self._clock.wait(self._stop, wait_ms if until_due_ms is None else min(wait_ms, until_due_ms))
+
+    def _wait_to_retry(self, error: StreamkitError) -> None:
+        """Wait, longer each time, until the broker may answer again.
+
+        Raises:
+            StreamkitError: `error`, if it is none to be tried again, or came too often.
+        """
+        if error.answer is not Answer.RETRY:
+            raise error
+        self._clock.wait(self._stop, self._crew.retries.pause_ms("", error))
 
     def _positions(self) -> dict[TopicPartition, int]:
         """Return where to fetch next: inputs with nothing queued, not at their end, not too far ahead in time."""
         wanted: dict[TopicPartition, int] = {}
         watermarks_ms: dict[TopicPartition, int] = {}
         unread: set[TopicPartition] = set()
-        for runner in self._runners.values():
+        for runner in self._crew.running.values():
             queued = {part.topic_partition for part in self._queues.get(runner.plan.task_id, [])}
             for place, position in runner.task.positions().items():
                 ahead = max(position, self._read.get(place, position))
-                if place in self._lags:
+                if place in runner.lags:
                     watermarks_ms[place] = runner.task.input_watermark_ms(place)
-                    if ahead > position or self._lags[place]:
+                    if ahead > position or runner.lags[place]:
                         unread.add(place)
                 end_offset = runner.task.end_offset(place)
                 if place not in queued and (end_offset is None or ahead < end_offset):
                     wanted[place] = ahead
         return next_positions(wanted, watermarks_ms, unread, self._skew_max_ms)
-
-    def _first_lags(self) -> dict[TopicPartition, int]:
-        """Return how much there is to read of every source partition before anything is fetched."""
-        lags = {}
-        for runner in self._runners.values():
-            positions = {
-                place: position
-                for place, position in runner.task.positions().items()
-                if place.topic in runner.plan.sub.source_topics
-            }
-            ends = self._broker.admin.list_offsets(dict.fromkeys(positions, LAST_STABLE))
-            for place, position in positions.items():
-                end_offset = runner.task.end_offset(place)
-                lags[place] = max(0, (ends[place] if end_offset is None else end_offset) - position)
-        return lags
 
     def _trim(self, runner: TaskRunner, sealed: Sealed) -> None:
         """Let go of repartition records that every reader has committed, some megabytes at a time."""

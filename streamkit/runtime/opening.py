@@ -11,6 +11,7 @@ from there again.
 """
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from streamkit.errors import (
     StoreDamagedError,
     StreamkitError,
     TaskCorruptedError,
+    TaskMigratedError,
 )
 from streamkit.log import DecodedRecords, decode
 from streamkit.records import TopicPartition
@@ -60,7 +62,14 @@ class Opened:
     restored_count: int
 
 
-def open_task(plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock, observe: Observe) -> Opened:
+def open_task(
+    plan: TaskPlan,
+    broker: Broker,
+    stores: Stores,
+    clock: Clock,
+    observe: Observe,
+    stop: threading.Event | None = None,
+) -> Opened:
     """Open one task; local state that cannot be trusted is set aside and restored, once.
 
     Args:
@@ -69,14 +78,16 @@ def open_task(plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock, obse
         stores: Where its state is.
         clock: Says how old the store is.
         observe: Told each step's name before it, and `opened` after the last.
+        stop: Set when the task is no longer wanted; looked at before each step and each fetch.
 
     Raises:
+        TaskMigratedError: `stop` was set. What the store has by then is an older state of itself.
         StoreLockedError: Another worker uses the state, or it is of another job.
         RunReplacedError: Another run of the job has begun. The task was taken from whoever ran it.
         TaskCorruptedError: Log and committed offsets disagree, or the changelog is damaged, even after a restore.
             Nothing was written to the log; the state that was there is set aside.
     """
-    opening = Opening(plan, broker, stores, clock)
+    opening = Opening(plan, broker, stores, clock, stop or threading.Event())
     try:
         opening.take(_OWNING_STEPS, observe)
         try:
@@ -96,8 +107,9 @@ def open_task(plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock, obse
 class Opening:
     """One opening under way."""
 
-    def __init__(self, plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock) -> None:
+    def __init__(self, plan: TaskPlan, broker: Broker, stores: Stores, clock: Clock, stop: threading.Event) -> None:
         """Prepare; nothing happens before `take`."""
+        self._stop = stop
         self._plan, self._broker, self._stores, self._clock = plan, broker, stores, clock
         self._producer: Producer | None = None
         self._committed: dict[TopicPartition, CommittedOffset] = {}
@@ -111,8 +123,13 @@ class Opening:
     def take(self, steps: tuple[Callable[["Opening"], None], ...], observe: Observe) -> None:
         """Take some steps."""
         for step in steps:
+            self._check_wanted()
             observe(step.__name__)
             step(self)
+
+    def _check_wanted(self) -> None:
+        if self._stop.is_set():
+            raise TaskMigratedError(f"task {self._plan.task_id} is not wanted here any more")
 
     def fence(self) -> None:
         """Take the task over: its predecessor can commit nothing from now on."""
@@ -182,6 +199,7 @@ class Opening:
                 place = TopicPartition(spec.changelog_topic, self._plan.partition)
                 begin = self._places[place.topic][0] + 1 if place.topic in self._places else None
                 for records in read_to(self._broker, fetcher, place, begin):
+                    self._check_wanted()
                     self._apply(place.topic, records)
 
     def _apply(self, topic: str, records: DecodedRecords) -> None:

@@ -22,6 +22,8 @@ class RunOptions:
             this long ago; sooner when its windows have just closed. It begins once a thread is free.
         commit_bytes_max: A task that has read this much since its last commit commits.
         fetch_bytes_max: About how much is fetched per partition at once.
+        worker_id: Names this worker among those of the job, the same at each start; it decides which tasks it gets
+            when all start together.
         skew_max_ms: How far one source may run ahead of the slowest; None: the largest window, at least a minute.
     """
 
@@ -33,6 +35,7 @@ class RunOptions:
     commit_interval_ms: int = 1000
     commit_bytes_max: int = 16 * 1024 * 1024
     fetch_bytes_max: int = 4 * 1024 * 1024
+    worker_id: str = "worker"
     skew_max_ms: int | None = None
 
 

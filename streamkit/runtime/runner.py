@@ -1,15 +1,17 @@
-"""Runs one task: feeds it, decides when it commits, commits, reopens it when it must be.
+"""Runs one task: feeds it, decides when it commits, commits.
 
 One commit is under way at a time; computing goes on meanwhile in the other generation of the overlay.
 """
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from streamkit.broker import Broker, Fetched
-from streamkit.errors import Answer, StateError, StreamkitError
+from streamkit.broker import LAST_STABLE, Broker, Fetched
+from streamkit.errors import Answer, StreamkitError
+from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.commit import Commit, Observe, Publisher
 from streamkit.runtime.opening import Opened, open_task
@@ -18,7 +20,7 @@ from streamkit.runtime.stores import Stores
 from streamkit.runtime.task import Sealed, Task
 from streamkit.seams import Clock
 
-__all__ = ["RunnerEnvironment", "TaskRunner"]
+__all__ = ["NO_COUNTS", "Counts", "RunnerEnvironment", "TaskRunner", "sum_counts"]
 
 _FLOOR_MS: Final = 10
 _EBB_FACTOR: Final = 4
@@ -27,6 +29,20 @@ _EBB_INTERVAL_PART: Final = 20
 """Then a commit need only be this part of the interval away from what it commits."""
 _FLUSH_MS: Final = 30_000
 _FLUSH_RECORDS: Final = 200_000
+
+
+Counts: TypeAlias = tuple[int, int, int]
+"""Records in, records out, late records."""
+NO_COUNTS: Final[Counts] = (0, 0, 0)
+
+
+def sum_counts(*counts: Counts) -> Counts:
+    """Return the sums of each of the three."""
+    return sum(one[0] for one in counts), sum(one[1] for one in counts), sum(one[2] for one in counts)
+
+
+def _since(began: Counts, now: Counts) -> Counts:
+    return now[0] - began[0], now[1] - began[1], now[2] - began[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +62,55 @@ class TaskRunner:
     Args:
         plan: Of the task.
         environment: Of the worker.
+        stop: Set when the task is no longer wanted while it is opened.
+        began: The task's totals when this worker opened it first, if this is not the first time; see `this_run`.
     """
 
-    def __init__(self, plan: TaskPlan, environment: RunnerEnvironment) -> None:
-        """Open the task."""
-        self.plan, self._environment = plan, environment
-        self._publisher: Publisher | None = None
-        if environment.options.guarantee == "at-least-once":
-            self._publisher = Publisher(environment.broker.producer())
-        self._read_bytes = 0
-        self._open()
-        counters = self.task.context.counters
-        self._at_start = (counters.records_in, counters.records_out, counters.late)
+    def __init__(
+        self,
+        plan: TaskPlan,
+        environment: RunnerEnvironment,
+        stop: threading.Event | None = None,
+        began: Counts | None = None,
+    ) -> None:
+        """Open the task.
 
-    def _open(self) -> None:
-        environment = self._environment
+        Raises:
+            StreamkitError: What `open_task` raises. Everything was given back.
+        """
+        self.plan, self._environment = plan, environment
+        self.committing = threading.Event()
+        self._publisher: Publisher | None = None
+        self._read_bytes = self._bytes_since = self._held_count_max = self._unflushed_count = 0
         self._opened: Opened = open_task(
-            self.plan, environment.broker, environment.stores, environment.clock, environment.observe
+            plan, environment.broker, environment.stores, environment.clock, environment.observe, stop
         )
-        self.task = Task(self.plan, self._opened.store, self._opened.position)
+        try:
+            self.task = Task(plan, self._opened.store, self._opened.position)
+            if environment.options.guarantee == "at-least-once":
+                self._publisher = Publisher(environment.broker.producer())
+            self.lags = self._first_lags()
+        except BaseException as error:
+            self.give_up(error)
+            raise
         self._committed_ms = environment.clock.monotonic_ms()
         self._flushed_ms = self._read_ms = self._committed_ms
-        self._bytes_since = self._held_count_max = 0
-        self._unflushed_count = 0
-        self.committing = threading.Event()
+        self._sealed_counts = self._committed_counts = self._counts()
+        self.began = self._counts() if began is None else began
+
+    def _first_lags(self) -> dict[TopicPartition, int]:
+        """Return how much there is to read of every source partition before anything is fetched."""
+        sources = {
+            place: position
+            for place, position in self.task.positions().items()
+            if place.topic in self.plan.sub.source_topics
+        }
+        ends = self._environment.broker.admin.list_offsets(dict.fromkeys(sources, LAST_STABLE))
+        lags = {}
+        for place, position in sources.items():
+            end_offset = self.task.end_offset(place)
+            lags[place] = max(0, (ends[place] if end_offset is None else end_offset) - position)
+        return lags
 
     def feed(self, fetched: Fetched) -> int:
         """Run fetched batches through the task; return how many records it was."""
@@ -113,6 +154,7 @@ class TaskRunner:
         self._bytes_since = self._held_count_max = 0
         self._committed_ms = self._environment.clock.monotonic_ms()
         sealed = self.task.seal()
+        self._sealed_counts = self._counts()
         if self._publisher is not None:
             self._publisher.send(sealed.outputs)
         return sealed
@@ -124,6 +166,7 @@ class TaskRunner:
         commit = Commit(sealed, self._opened.producer, self._publisher, self.plan.topology.job, store, stamp)
         commit.run(self._environment.observe)
         self.task.applied()
+        self._committed_counts = self._sealed_counts
         self.committing.clear()
         self._unflushed_count += sum(map(len, sealed.changelogs.values()))
         now_ms = self._environment.clock.monotonic_ms()
@@ -137,29 +180,38 @@ class TaskRunner:
         read_bytes, self._read_bytes = self._read_bytes, 0
         return read_bytes
 
-    def this_run(self) -> tuple[int, int, int]:
+    def this_run(self) -> Counts:
         """Return records in, records out and late records since this worker opened the task."""
+        return _since(self.began, self._counts())
+
+    def committed_run(self) -> Counts:
+        """Return what of `this_run` is committed."""
+        return _since(self.began, self._committed_counts)
+
+    def _counts(self) -> Counts:
         counters = self.task.context.counters
-        records_in, records_out, late = self._at_start
-        return counters.records_in - records_in, counters.records_out - records_out, counters.late - late
+        return counters.records_in, counters.records_out, counters.late
 
     def state_bytes(self) -> int:
         """Return the size of the store."""
         return self._opened.store.size_bytes() if self.plan.sub.stores else 0
 
-    def reopen(self, error: StreamkitError) -> None:
-        """Drop everything since the last commit and open the task again, in the order of opening.
-
-        The outcome of the last commit is read from the log; a store that `error` says is damaged is restored.
-        """
-        self._opened.producer.close()
+    def give_up(self, error: BaseException) -> None:
+        """Close without a commit: everything since the last one is dropped. A store that is damaged is set aside."""
+        self._give_back(self._opened.producer.close)
+        if self._publisher is not None:
+            self._give_back(self._publisher.close)
         # A store that cannot be flushed is closed all the same, and is brought forward or restored.
-        with contextlib.suppress(StateError):
-            self._opened.store.close()
-        if error.answer is Answer.RESTORE:
+        self._give_back(self._opened.store.close)
+        if isinstance(error, StreamkitError) and error.answer is Answer.RESTORE:
             self._environment.stores.set_aside(self.plan.task_id, error.primary)
         self._environment.stores.close(self.plan.task_id)
-        self._open()
+
+    @staticmethod
+    def _give_back(close: Callable[[], None]) -> None:
+        # What is wrong with the task is being answered already.
+        with contextlib.suppress(StreamkitError):
+            close()
 
     def close(self) -> None:
         """Close cleanly: flush the store, give everything back. Uncommitted work is dropped.

@@ -1,4 +1,4 @@
-"""The worker: fetches for its tasks, runs them on a few threads, and commits them.
+"""The worker: joins the job's group, fetches for the tasks it is assigned, runs them on a few threads, commits them.
 
 One thread (the caller's) fetches and schedules; the others compute and commit. Polars, fsync and the log release the
 GIL, so fetching and decoding the next batch overlaps with computing on this one. Python functions hold it, so the
@@ -6,20 +6,22 @@ tasks that call them for each row take turns on one thread. A task is run by one
 changes memory and speed, never results.
 """
 
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from streamkit.broker import Broker
+from streamkit.broker.assignment import assign_tasks
+from streamkit.broker.protocols import Member, Membership
 from streamkit.graph import Window
 from streamkit.records import NEVER_MS
 from streamkit.runtime.build import unchecked
 from streamkit.runtime.commit import Observe, unobserved
+from streamkit.runtime.crew import Crew
 from streamkit.runtime.loop import Loop
 from streamkit.runtime.options import Progress, RunOptions, Summary
-from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
-from streamkit.runtime.setup import prepare
+from streamkit.runtime.runner import NO_COUNTS, RunnerEnvironment
+from streamkit.runtime.setup import JobPlan, prepare
 from streamkit.runtime.stores import DirectoryStores, MemoryStores, Stores
 from streamkit.seams import Clock, FileSystem
 from streamkit.topology import Topology
@@ -34,7 +36,7 @@ def _untold(progress: Progress) -> None:
 
 
 class Worker:
-    """Runs all tasks of one job in this process.
+    """Runs the tasks of one job that are assigned to it.
 
     Args:
         topology: Of the job.
@@ -58,12 +60,12 @@ class Worker:
         """Open nothing yet."""
         self._topology, self._broker, self._options = topology, broker, options
         self._fs, self._clock, self._observe = fs, clock, observe
-        self._runners: list[TaskRunner] = []
+        self._crew: Crew | None = None
 
     def run(self, stop: threading.Event, on_progress: Callable[[Progress], None] | None = None) -> Summary:
         """Run until `stop` is set, or to the end of a bounded run.
 
-        Stopping finishes what was read and commits it.
+        Stopping finishes what was read and commits it. Progress and summary are of this worker's tasks alone.
 
         Raises:
             StreamkitError: The job is wrong, a record is bad, or the log failed. What was committed before is
@@ -80,14 +82,22 @@ class Worker:
             options=self._options,
             observe=self._observe,
         )
-        with contextlib.ExitStack() as closing:
-            for task in plan.tasks:
-                self._runners.append(TaskRunner(task, environment))
-                closing.callback(self._runners[-1].close)
-            loop = Loop(self._runners, self._broker, self._options, self._clock, self._skew_max_ms())
-            told = on_progress if on_progress is not None else _untold
-            loop.run(stop, lambda: told(self._progress(started_ms, loop.lag)))
-            return self._summary(started_ms, finished=plan.run.bounded and all(r.task.finished for r in self._runners))
+        told = on_progress if on_progress is not None else _untold
+        membership = self._join(plan)
+        try:
+            with Crew(plan, environment, membership) as self._crew:
+                loop = Loop(self._crew, self._broker, self._options, self._clock, self._skew_max_ms())
+                loop.run(stop, lambda: told(self._progress(started_ms, loop.lag)))
+        finally:
+            # Only now: whoever gets a task next finds its directory given back.
+            membership.leave()
+        return self._summary(started_ms, finished=loop.ended)
+
+    def _join(self, plan: JobPlan) -> Membership:
+        tasks = [task.task_id for task in plan.tasks]
+        topics = sorted({topic for sub in self._topology.sub_topologies for topic in sub.source_topics})
+        member = Member(id=self._options.worker_id)
+        return self._broker.join(self._topology.job, topics, member, lambda members: assign_tasks(members, tasks))
 
     def _stores(self) -> Stores:
         if self._options.state_dir is None:
@@ -101,8 +111,10 @@ class Worker:
         return max([_SKEW_FLOOR_MS, *sizes])
 
     def _progress(self, started_ms: float, lag: int) -> Progress:
-        records_in, records_out, late = self._totals()
-        watermark_ms = min(runner.task.watermark_ms for runner in self._runners)
+        assert self._crew is not None, "its loop is running"
+        running = self._crew.running.values()
+        records_in, records_out, late = self._crew.totals()
+        watermark_ms = min((runner.task.watermark_ms for runner in running), default=NEVER_MS)
         return Progress(
             records_in=records_in,
             records_out=records_out,
@@ -110,15 +122,11 @@ class Worker:
             seconds=(self._clock.monotonic_ms() - started_ms) / 1000,
             lag=lag,
             watermark_ms=None if watermark_ms == NEVER_MS else watermark_ms,
-            state_bytes=sum(runner.state_bytes() for runner in self._runners),
+            state_bytes=sum(runner.state_bytes() for runner in running),
         )
 
-    def _totals(self) -> tuple[int, int, int]:
-        totals = [runner.this_run() for runner in self._runners]
-        return sum(one[0] for one in totals), sum(one[1] for one in totals), sum(one[2] for one in totals)
-
     def _summary(self, started_ms: float, *, finished: bool, already_finished: bool = False) -> Summary:
-        records_in, records_out, late = self._totals()
+        records_in, records_out, late = NO_COUNTS if self._crew is None else self._crew.totals()
         seconds = (self._clock.monotonic_ms() - started_ms) / 1000
         return Summary(
             records_in=records_in,

@@ -17,7 +17,7 @@ from typing import Final
 
 import orjson
 
-from streamkit.errors import ConfigError, StoreLockedError
+from streamkit.errors import ConfigError, StoreInUseError, StoreLockedError
 from streamkit.seams import File, FileSystem
 
 __all__ = ["StateDirectory"]
@@ -62,8 +62,8 @@ class StateDirectory:
 
         Raises:
             ConfigError: A name cannot be a file name. Nothing was touched.
-            StoreLockedError: Another worker holds it, or it belongs to another job or task or to a newer streamkit.
-                It was not changed.
+            StoreInUseError: Another worker holds it.
+            StoreLockedError: It belongs to another job or task, or to a newer streamkit. It was not changed.
         """
         for name, pattern in ((job, _JOB_NAME), (task, _TASK_NAME)):
             if not pattern.fullmatch(name):
@@ -75,7 +75,7 @@ class StateDirectory:
         fs.make_dirs(job_path)
         lock = fs.lock(f"{job_path}/{task}.lock")
         if lock is None:
-            raise StoreLockedError(
+            raise StoreInUseError(
                 f"the state directory {job_path}/{task} is in use",
                 detail=f"another worker holds {job_path}/{task}.lock",
                 hint="stop the other worker, or pass another --state-dir",

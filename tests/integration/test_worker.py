@@ -1,67 +1,24 @@
 """The worker with its threads, over the embedded log in memory and on disk."""
 
 import collections
-import contextlib
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from scenarios import SCENARIOS, Rows, Scenario
+from scenarios import SCENARIOS
+from workers import fill, many, read, send, worker
 
 from streamkit import Job
 from streamkit.broker import Broker, open_broker
-from streamkit.errors import ProcessingError, ProducerFencedError
-from streamkit.records import EncodedRecords, TopicPartition
-from streamkit.runtime import Guarantee, Progress, RunOptions, Summary, Worker
-from streamkit.runtime.opening import read_to
+from streamkit.errors import ProcessingError
+from streamkit.records import TopicPartition
+from streamkit.runtime import Guarantee, Progress, RunOptions, Worker
 from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng, SystemClock, SystemFileSystem, SystemRng
 from streamkit.topology import compile_graph
-
-WAIT_SECONDS = 60.0
-
-Read = list[tuple[bytes | None, bytes | None, int]]
-
-
-def many(partition_count: int, count: int) -> list[Rows]:
-    """Return rows that are not in order, by a fixed seed."""
-    rng = random.Random(11)
-    return [
-        [(rng.choice("abcdef"), rng.randrange(100), max(0, number + rng.randrange(-30, 30))) for number in range(count)]
-        for _ in range(partition_count)
-    ]
-
-
-def fill(broker: Broker, scenario: Scenario, partitions: list[Rows]) -> None:
-    """Send what `Scenario.fill` would."""
-    for source in scenario.sources:
-        broker.admin.create_topic(source, len(partitions))
-    producer = broker.producer()
-    for partition, rows in enumerate(partitions):
-        for number, (sensor, value, ts) in enumerate(rows):
-            source = scenario.sources[number % len(scenario.sources)]
-            encoded = orjson.dumps({"sensor": sensor, "value": value, "ts": ts})
-            send(producer, TopicPartition(source, partition), f"{sensor}{partition}".encode(), encoded)
-    producer.flush()
-    producer.close()
-
-
-def send(producer: Any, to: TopicPartition, key: bytes | None, value: bytes) -> None:
-    producer.send(to, EncodedRecords.to_append(timestamps_ms=[0], keys=[key], values=[value]))
-
-
-def read(broker: Broker, topic: str) -> Read:
-    rows: Read = []
-    fetcher = broker.fetcher()
-    for partition in range(broker.admin.describe_topics()[topic].partition_count):
-        for records in read_to(broker, fetcher, TopicPartition(topic, partition), None):
-            rows.extend(zip(records.keys, records.values, records.timestamps_ms.tolist(), strict=True))
-    fetcher.close()
-    return rows
 
 
 @pytest.fixture(params=["memory", "log"])
@@ -79,43 +36,6 @@ def memory_broker() -> Iterator[Broker]:
     opened = open_broker("memory://", fs=MemoryFileSystem(), clock=SystemClock(), rng=SeededRng(0))
     yield opened
     opened.close()
-
-
-def worker(job: Job, broker: Broker, *, observe: Callable[[str], None] = lambda step: None, **options: Any) -> Worker:
-    made = RunOptions(**{"commit_interval_ms": 20, "fetch_bytes_max": 2000, **options})
-    return Worker(
-        compile_graph(job.build()), broker, options=made, fs=SystemFileSystem(), clock=SystemClock(), observe=observe
-    )
-
-
-@contextlib.contextmanager
-def running(one: Worker) -> Iterator[tuple[threading.Event, list[Summary | Exception]]]:
-    """Run a worker on a thread; give its stop event, and the list that its end will be put into."""
-    stop, ended = threading.Event(), list[Summary | Exception]()
-
-    def run() -> None:
-        try:
-            ended.append(one.run(stop))
-        except Exception as error:  # noqa: BLE001  # the test looks at whatever it was
-            ended.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield stop, ended
-    finally:
-        stop.set()
-        thread.join(WAIT_SECONDS)
-        assert not thread.is_alive()
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait until something is true; the log is asked again and again, as a user would."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    event = threading.Event()
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        event.wait(0.01)
 
 
 @pytest.mark.slow
@@ -207,38 +127,6 @@ def test_an_error_in_one_task_stops_the_worker_and_the_next_run_stops_at_the_sam
     committed = broker.group("failing").committed()
     assert committed[TopicPartition("rows", 1)].offset <= 1
     assert committed[TopicPartition("rows", 0)].offset == sum(value in set(good) for value in made)
-
-
-@pytest.mark.slow
-def test_a_second_worker_fences_the_first_which_says_so_and_does_not_come_back(memory_broker: Broker) -> None:
-    """The older closes dirty: what it had not committed is done by the newer, once."""
-    broker = memory_broker
-    broker.admin.create_topic("rows", 1)
-    producer = broker.producer()
-    place = TopicPartition("rows", 0)
-
-    def copying() -> Job:
-        job = Job("copying")
-        job.stream("rows", value=str).to("out")
-        return job
-
-    openings: list[str] = []
-    with running(worker(copying(), broker, observe=openings.append)) as (_, first_ended):
-        send(producer, place, None, b"1")
-        producer.flush()
-        until(lambda: "out" in broker.admin.describe_topics() and len(read(broker, "out")) == 1)
-        with running(worker(copying(), broker)) as (_, second_ended):
-            until(lambda: broker.group("copying").committed()[place].offset == 1)
-            for number in (b"2", b"3"):
-                send(producer, place, None, number)
-                producer.flush()
-            until(lambda: len(read(broker, "out")) == 3)
-            until(lambda: bool(first_ended))
-        assert isinstance(second_ended[0], Summary)
-    assert isinstance(first_ended[0], ProducerFencedError)
-    assert "a newer producer has the transactional id" in str(first_ended[0])
-    assert openings.count("fence") == 1, "it did not fight back"
-    assert collections.Counter(value for _, value, _ in read(broker, "out")) == {b"1": 1, b"2": 1, b"3": 1}
 
 
 @pytest.mark.slow
