@@ -23,6 +23,7 @@ from streamkit.broker import (
     Producer,
     TopicDescription,
 )
+from streamkit.broker.protocols import Assign, Member, Membership
 from streamkit.records import EncodedRecords, TopicPartition
 
 _APART = itertools.count()
@@ -68,6 +69,10 @@ class PromptKafka:
     def group(self, name: str) -> Group:
         self._names.groups.add(self._names.prefix + name)
         return ApartGroup(self._broker.group(self._names.prefix + name), self._names)
+
+    def join(self, group: str, topics: Sequence[str], member: Member, assign: Assign) -> Membership:
+        there = [self._names.out(TopicPartition(topic, 0)).topic for topic in topics]
+        return self._broker.join(self._names.prefix + group, there, member, assign)
 
     def close(self) -> None:
         self._broker.close()

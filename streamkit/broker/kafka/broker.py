@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 from streamkit.broker.coordinator import check_text
@@ -10,11 +11,21 @@ from streamkit.broker.kafka.client_thread import ClientThread
 from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.fetcher import KafkaFetcher
 from streamkit.broker.kafka.groups import KafkaGroup
+from streamkit.broker.kafka.membership import KafkaMembership
 from streamkit.broker.kafka.producer import KafkaProducer
 from streamkit.broker.kafka.record_fetcher import RecordFetcher
 from streamkit.broker.kafka.settings import KafkaSettings
 from streamkit.broker.kafka.shapes import unknown_shape
-from streamkit.broker.protocols import Admin, Fetcher, Group, Isolation, Producer
+from streamkit.broker.protocols import (
+    Admin,
+    Assign,
+    Fetcher,
+    Group,
+    Isolation,
+    Member,
+    Membership,
+    Producer,
+)
 from streamkit.errors import StreamkitError
 
 __all__ = ["KafkaBroker"]
@@ -56,6 +67,7 @@ class KafkaBroker:
         self._connections = [self._cluster.new_connection() for _ in range(_PRODUCER_CONNECTIONS)]
         self._producers: list[KafkaProducer] = []
         self._fetchers: list[RecordFetcher] = []
+        self._memberships: list[KafkaMembership] = []
         self._closed = False
 
     @property
@@ -91,6 +103,13 @@ class KafkaBroker:
         check_text("a group's name", name)
         return KafkaGroup(self._thread, self._cluster, name)
 
+    def join(self, group: str, topics: Sequence[str], member: Member, assign: Assign) -> Membership:
+        """Become a member of a group; the first assignment comes when all its members have joined anew."""
+        check_text("a group's name", group)
+        membership = KafkaMembership(self._thread, self._cluster, group, topics, member, assign)
+        self._memberships.append(membership)
+        return membership
+
     def close(self) -> None:
         """Abort open transactions and close the connections; never hangs. Closing twice does nothing."""
         if self._closed:
@@ -104,6 +123,7 @@ class KafkaBroker:
 
     async def _give_up(self) -> None:
         ends = [producer.give_up() for producer in self._producers] + [fetcher.stop() for fetcher in self._fetchers]
+        ends += [membership.stop() for membership in self._memberships]
         await asyncio.gather(*ends, return_exceptions=True)
 
     def _close_client(self) -> None:

@@ -20,6 +20,7 @@ class KafkaSettings:
         bootstrap: Addresses to begin with, `host:port,host:port`; the port is 9092 where none stands.
         request_timeout_ms: Deadline of one call, retries included; a single answer is waited for a third of it.
         transaction_timeout_ms: After it the cluster ends a transaction whose producer is silent.
+        session_timeout_ms: A worker that the group does not hear for so long loses its tasks to the others.
         replication_factor: Of topics that are created; -1 leaves it to the cluster.
         min_insync_replicas: Of topics that are created; None leaves it to the cluster.
         security: Whom the client trusts, and how it proves who it is.
@@ -28,6 +29,7 @@ class KafkaSettings:
     bootstrap: str
     request_timeout_ms: int = 30_000
     transaction_timeout_ms: int = 30_000
+    session_timeout_ms: int = 10_000
     replication_factor: int = -1
     min_insync_replicas: int | None = None
     security: KafkaSecurity = field(default_factory=KafkaSecurity)
