@@ -22,6 +22,7 @@ DOORS = {
     "streamkit/broker/kafka/": {"asyncio"},  # a Kafka client is an event loop with connections
     "streamkit/broker/settings_file.py": {"os"},  # the connection is set up by the environment and by a file
     "streamkit/hosts/": {"os", "asyncio"},  # a host has an event loop; and a directory may be written in several ways
+    "streamkit/cli/workers.py": {"os", "signal", "subprocess"},  # where worker processes are started
     "streamkit/cli/": {"os", "pathlib", "signal", "asyncio"},  # where paths are given, jobs loaded and signals met
 }
 

@@ -1,6 +1,8 @@
-"""`streamkit run`: a worker in this process, its signals and its summary."""
+"""`streamkit run`: a worker in this process, its signals and its summary; or several, each in a process of its own."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 from typing import Final
@@ -12,10 +14,14 @@ from streamkit.cli.exits import SIGNALLED
 from streamkit.cli.lines import Reporter
 from streamkit.cli.load import load_job
 from streamkit.cli.progress import reporter_for
+from streamkit.cli.workers import ChildReporter, run_workers, when_orphaned
+from streamkit.errors import ConfigError
 from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
+from streamkit.runtime.build import unchecked
 from streamkit.runtime.service import WorkerService
+from streamkit.runtime.setup import prepare
 from streamkit.seams import SystemClock, SystemFileSystem
-from streamkit.topology import compile_graph
+from streamkit.topology import Topology, compile_graph
 
 __all__ = ["run"]
 
@@ -35,9 +41,23 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
     show_default=True,
     help="at-least-once sends outputs sooner; after a crash some may come twice.",
 )
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes; more on Kafka only."
+)
+@click.option("--worker-id", metavar="ID", help="The same at each start.  [default: host name, and a number]")
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines; the last one is the summary.")
+@click.option("--child", is_flag=True, hidden=True)
 def run(  # noqa: PLR0913  # a parameter an option
-    job: str, url: str, state_dir: str | None, bounded: bool, go_on: bool, guarantee: Guarantee, as_json: bool
+    job: str,
+    url: str,
+    state_dir: str | None,
+    bounded: bool,
+    go_on: bool,
+    guarantee: Guarantee,
+    workers: int,
+    worker_id: str | None,
+    as_json: bool,
+    child: bool,
 ) -> None:
     """Run JOB, a module or a file, from where it was committed.
 
@@ -49,16 +69,50 @@ def run(  # noqa: PLR0913  # a parameter an option
     directory = log_directory(url)
     if state_dir is None and directory is not None:
         state_dir = f"{directory}/state"
-    options = RunOptions(bounded=bounded, go_on=go_on, guarantee=guarantee, state_dir=state_dir)
+    if workers > 1 and not url.startswith("kafka://"):
+        raise ConfigError(
+            f"--workers {workers} goes with Kafka: one process uses an embedded log at a time, for now",
+            detail=f"the broker is {url}",
+            hint="leave --workers out, or use --broker kafka://host:9092",
+        )
+    host = worker_id or os.uname().nodename
+    options = RunOptions(
+        bounded=bounded,
+        go_on=go_on,
+        guarantee=guarantee,
+        state_dir=state_dir,
+        worker_id=worker_id or f"{host}-0",
+    )
+    if workers > 1:
+        arguments = ["run", job, "--child", "--broker", url, "--guarantee", guarantee]
+        arguments += ["--bounded"] if bounded else []
+        arguments += ["--state-dir", state_dir] if state_dir is not None else []
+        ids = [f"{host}-{number}" for number in range(workers)]
+        sys.exit(_run_workers(topology, url, options, (arguments, ids), as_json=as_json))
     with opened(url) as broker:
         worker = Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
-        with reporter_for(topology.job, as_json=as_json) as reporter:
-            summary, caught = asyncio.run(_supervise(worker, reporter))
+        told = contextlib.nullcontext(ChildReporter()) if child else reporter_for(topology.job, as_json=as_json)
+        with told as reporter:
+            summary, caught = asyncio.run(_supervise(worker, reporter, child=child))
     if bounded and caught is not None and not summary.finished:
         sys.exit(SIGNALLED + caught)
 
 
-async def _supervise(worker: Worker, reporter: Reporter) -> tuple[Summary, int | None]:
+def _run_workers(
+    topology: Topology, url: str, options: RunOptions, command: tuple[list[str], list[str]], *, as_json: bool
+) -> int:
+    """Fix the run here, so that a child that comes late cannot begin another one, and leave it to the children."""
+    with opened(url) as broker:
+        plan = prepare(topology, broker, options, unchecked)
+    with reporter_for(topology.job, as_json=as_json) as reporter:
+        if plan.finished:
+            nothing = Summary(records_in=0, records_out=0, late=0, seconds=0.0, finished=True, already_finished=True)
+            reporter.summary(nothing)
+            return 0
+        return run_workers(*command, reporter, SystemClock())
+
+
+async def _supervise(worker: Worker, reporter: Reporter, *, child: bool) -> tuple[Summary, int | None]:
     """Run the worker to its end; return its summary and the signal that asked it to stop."""
     service = WorkerService(worker, reporter.progress)
     caught: list[int] = []
@@ -74,6 +128,8 @@ async def _supervise(worker: Worker, reporter: Reporter) -> tuple[Summary, int |
 
     for each in _SIGNALS:
         loop.add_signal_handler(each, ask_to_stop, each)
+    if child:
+        when_orphaned(service.finish)
     await service.start()
     try:
         summary = await service.outcome()

@@ -349,3 +349,11 @@ def test_a_terminal_shows_live_progress_and_a_last_summary(tmp_path: Path) -> No
     assert progress.search(shown)
     assert re.search(r"word_count: stopped: 5,000 records in, [\d,]+ out, 0 late, [\d.]+ s", shown)
     assert code == 0
+
+
+def test_several_workers_on_an_embedded_log_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    produce("lines", [b"to be"], cwd=tmp_path)
+    ended = streamkit("run", WORD_COUNT, "--bounded", "--workers", "2", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "one process uses an embedded log at a time" in ended.stderr.decode()
+    assert "--broker kafka://" in ended.stderr.decode()
