@@ -39,7 +39,7 @@ from streamkit.runtime.stores import Stores
 from streamkit.seams import Clock
 from streamkit.state import POSITION_KEY, Changes, MemoryStore, StateStore
 
-__all__ = ["OPENING_STEPS", "Opened", "open_task", "read_to"]
+__all__ = ["OPENING_STEPS", "Opened", "input_places", "open_task", "read_to"]
 
 _TOMBSTONE_MS: Final = 86_400_000
 """Kafka's default of `delete.retention.ms`."""
@@ -143,7 +143,7 @@ class Opening:
         """Learn how far the task has committed, and that the run is still the one going on."""
         committed = self._broker.group(self._plan.topology.job).committed()
         self._check_run(committed)
-        places = _input_places(self._plan)
+        places = input_places(self._plan)
         self._committed = {place: committed[place] for place in places if place in committed}
         self._notes = {place: Note.from_text(offset.metadata) for place, offset in self._committed.items()}
 
@@ -301,7 +301,8 @@ _STORE_STEPS: Final = (
 OPENING_STEPS: Final[tuple[Callable[[Opening], None], ...]] = (*_OWNING_STEPS, *_STORE_STEPS)
 
 
-def _input_places(plan: TaskPlan) -> list[TopicPartition]:
+def input_places(plan: TaskPlan) -> list[TopicPartition]:
+    """Return the partitions that a task reads: of its sources, and of its repartition topics."""
     topics = [*plan.sub.source_topics, *(plan.topology.repartition(name).topic for name in plan.sub.repartitions_in)]
     return [TopicPartition(topic, plan.partition) for topic in topics]
 
