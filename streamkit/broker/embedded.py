@@ -94,7 +94,7 @@ class EmbeddedBroker:
     def group(self, name: str) -> Group:
         """Return the consumer group of that name (it need not exist)."""
         check_text("a group's name", name)
-        return _EmbeddedGroup(self._directory, name)
+        return _EmbeddedGroup(self._directory, self._memberships, name)
 
     def join(self, group: str, topics: Sequence[str], member: Member, assign: Assign) -> Membership:  # noqa: ARG002  # a log knows its topics
         """Become a member, beside those who joined through this broker; the assignment is there at once."""
@@ -150,8 +150,11 @@ class _EmbeddedAdmin:
 class _EmbeddedGroup:
     """The committed offsets of one group; see the `Group` protocol."""
 
-    def __init__(self, directory: LogDirectory, name: str) -> None:
-        self._directory, self._name = directory, name
+    def __init__(self, directory: LogDirectory, memberships: EmbeddedMemberships, name: str) -> None:
+        self._directory, self._memberships, self._name = directory, memberships, name
+
+    def members(self) -> Sequence[Member]:
+        return self._memberships.members(self._name)
 
     def committed(self) -> Mapping[TopicPartition, CommittedOffset]:
         return self._directory.coordinator.committed(self._name)

@@ -51,6 +51,11 @@ class EmbeddedMemberships:
             if group.members.pop(number, None) is not None and group.members:
                 self._rebalance(group, assign)
 
+    def members(self, name: str) -> list[Member]:
+        """Return the members of a group with their tasks."""
+        with self._lock:
+            return list(self._groups.get(name, _Group()).members.values())
+
     def _rebalance(self, group: _Group, assign: Assign) -> None:
         group.generation += 1
         # Keys of one length, so that the order of joining is their order.

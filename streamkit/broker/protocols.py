@@ -237,6 +237,10 @@ class Group(Protocol):
         """Commit offsets durably outside a transaction, all or none."""
         ...
 
+    def members(self) -> Sequence[Member]:
+        """Return the members with the tasks that each was assigned, none during a rebalance."""
+        ...
+
 
 class Membership(Protocol):
     """One worker's place in a group; heartbeats and rebalances go on by themselves until it leaves."""

@@ -12,6 +12,7 @@ from streamkit.cli.exits import FAILED, SIGNALLED, exit_code
 from streamkit.cli.log import log
 from streamkit.cli.produce import produce
 from streamkit.cli.run import run
+from streamkit.cli.shards import shards
 from streamkit.cli.topics import topics
 from streamkit.errors import StreamkitError
 
@@ -33,7 +34,7 @@ def streamkit() -> None:
     """  # noqa: D301  # a backspace is how click is told not to wrap
 
 
-for command in (run, topics, produce, consume, describe, log):
+for command in (run, topics, produce, consume, describe, shards, log):
     streamkit.add_command(command)
 
 

@@ -20,7 +20,7 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
 from streamkit.topology import SubTopology, Topology
 
-__all__ = ["JobPlan", "prepare"]
+__all__ = ["JobPlan", "count_tasks", "prepare"]
 
 _REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": str(64 * 1024 * 1024)}
 _CHANGELOG_CONFIG = {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 86_400_000)}
@@ -52,9 +52,8 @@ def prepare(
         TopologyError: Partition counts do not fit, or changed since an earlier run. The message names the fix.
     """
     topics = broker.admin.describe_topics()
-    _check_sources(topology, topics)
+    task_counts = count_tasks(topology, topics)
     warn_of_misplaced_keys(topology, broker, topics)
-    task_counts = {sub.index: _task_count(topology, sub, topics) for sub in topology.sub_topologies}
     counts = _make_topics(topology, broker, topics, task_counts)
     task_ids = [task_id(sub.index, part) for sub in topology.sub_topologies for part in range(task_counts[sub.index])]
     marks, finished = fix_run(topology, broker, options, counts, task_ids, observe)
@@ -83,6 +82,17 @@ def prepare(
         for partition in range(task_counts[sub.index])
     )
     return JobPlan(tasks=tasks, run=run, finished=finished)
+
+
+def count_tasks(topology: Topology, topics: Mapping[str, TopicDescription]) -> dict[int, int]:
+    """Return how many tasks each sub-topology has, by its index.
+
+    Raises:
+        UnknownTopicError: A source topic does not exist.
+        TopologyError: Sources that one aggregation reads differ in their partition counts.
+    """
+    _check_sources(topology, topics)
+    return {sub.index: _task_count(topology, sub, topics) for sub in topology.sub_topologies}
 
 
 def _message_bytes_max(topic: TopicDescription | None) -> int:

@@ -73,3 +73,10 @@ def test_groups_do_not_know_of_each_other(broker: Broker) -> None:
     one = join(broker, "host-0")
     other = broker.join("another", ["rows"], Member(id="host-0"), assign)
     assert tasks_of(one) == tasks_of(other) == set(TASKS)
+
+
+def test_a_group_tells_its_members_with_their_tasks(broker: Broker) -> None:
+    assert broker.group("job").members() == []
+    one, two = join(broker, "host-0"), join(broker, "host-1")
+    members = {member.id: set(member.tasks) for member in broker.group("job").members()}
+    assert members == {"host-0": tasks_of(one), "host-1": tasks_of(two)}

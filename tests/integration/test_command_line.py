@@ -357,3 +357,21 @@ def test_several_workers_on_an_embedded_log_are_refused_with_the_way_out(tmp_pat
     assert ended.returncode == 2
     assert "one process uses an embedded log at a time" in ended.stderr.decode()
     assert "--broker kafka://" in ended.stderr.decode()
+
+
+def test_shards_shows_how_far_each_task_is_and_what_workers_would_take(tmp_path: Path) -> None:
+    produce("lines", [b"to be or not to be", b"that"], "--partitions", "2", cwd=tmp_path)
+    before = last_object(done("shards", WORD_COUNT, "--json", cwd=tmp_path))["shards"]
+    assert isinstance(before, list)
+    assert sum(row["lag"] for row in before) == 2
+    done("run", WORD_COUNT, "--bounded", cwd=tmp_path)
+    shown = last_object(done("shards", WORD_COUNT, "--json", "--preview-workers", "3", cwd=tmp_path))
+    rows, moves = shown["shards"], shown["moves"]
+    assert isinstance(rows, list)
+    assert isinstance(moves, dict)
+    assert {row["task"] for row in rows} == {row["task"] for row in before} == moves.keys()
+    assert all(row["owner"] is None and row["transaction"] > 0 for row in rows)
+    assert [row["lag"] for row in rows if row["task"].startswith("0_")] == [0, 0]
+    assert sum(row["state_bytes"] or 0 for row in rows) > 0
+    assert len({move["to"] for move in moves.values()}) == 3
+    assert "with 1 workers" in done("shards", WORD_COUNT, "--preview-workers", "1", cwd=tmp_path)

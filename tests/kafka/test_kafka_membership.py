@@ -62,6 +62,8 @@ def test_members_share_the_tasks_and_what_stays_does_not_move(brokers: list[Brok
     until(lambda: [len(tasks_of(one)) for one in members] == [2, 2, 2])
     assert tasks_of(members[0]) < before[0]
     assert tasks_of(members[1]) < before[1]
+    described = {member.id: set(member.tasks) for member in brokers[1].group(name).members()}
+    assert described == {f"host-{number}": tasks_of(members[number]) for number in range(3)}
     members[2].leave()
     until(lambda: [len(tasks_of(one)) for one in members[:2]] == [3, 3])
     assert tasks_of(members[0]) | tasks_of(members[1]) == set(TASKS)

@@ -1,17 +1,21 @@
 """Committed offsets of a consumer group, outside of transactions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiokafka.client import CoordinationType
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
+from streamkit.broker.assignment import distinct_members
 from streamkit.broker.coordinator import check_offsets
 from streamkit.broker.kafka.client_thread import ClientThread, retried
 from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.errors import NONE, error_of
+from streamkit.broker.kafka.membership import ASSIGNOR, member_of, tasks_of
 from streamkit.broker.kafka.transactions import by_topic
-from streamkit.broker.protocols import CommittedOffset
+from streamkit.broker.protocols import CommittedOffset, Member
 from streamkit.errors import BrokerUnavailableError
 from streamkit.records import TopicPartition
 
@@ -66,6 +70,27 @@ class KafkaGroup:
 
         self._thread.run(retried(attempt, self._timeout_ms), 2 * self._timeout_ms)
 
+    def members(self) -> Sequence[Member]:
+        """Return the members with the tasks that each was assigned, none during a rebalance.
+
+        Members of other kinds, such as a console's consumer, are left out.
+
+        Raises:
+            BrokerUnavailableError: The coordinator does not answer within the deadline.
+        """
+        return self._thread.run(retried(self._members, self._timeout_ms), 2 * self._timeout_ms)
+
+    async def _members(self) -> list[Member]:
+        response = await self._send(DescribeGroupsRequest([self._name]))
+        (described,) = response.groups
+        code, _, state, _, protocol, members = described[:6]
+        self._check(code, f"the members of {self._name} could not be read")
+        if state != "Stable" or protocol != ASSIGNOR:
+            return []
+        metadata = {key: member_of(data) for key, _, _, data, _ in members}
+        named = distinct_members(metadata)
+        return [replace(named[key], tasks=tasks_of(data)) for key, _, _, _, data in members]
+
     async def _committed(self) -> dict[TopicPartition, CommittedOffset]:
         response = await self._send(OffsetFetchRequest(self._name, None))
         self._check(response.error_code, f"the committed offsets of {self._name} could not be read")
@@ -78,7 +103,7 @@ class KafkaGroup:
                     committed[tp] = CommittedOffset(offset=offset, metadata=metadata or "")
         return committed
 
-    async def _send(self, request: OffsetCommitRequest | OffsetFetchRequest) -> Any:
+    async def _send(self, request: OffsetCommitRequest | OffsetFetchRequest | DescribeGroupsRequest) -> Any:
         try:
             node_id = await self._cluster.coordinator(CoordinationType.GROUP, self._name)
             return await self._cluster.send(node_id, request)

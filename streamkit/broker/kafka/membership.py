@@ -29,7 +29,9 @@ from streamkit.broker.kafka.errors import translated
 from streamkit.broker.protocols import Assign, Assignment, Member
 from streamkit.errors import BrokerUnavailableError, StreamkitError
 
-__all__ = ["KafkaMembership", "member_of"]
+__all__ = ["ASSIGNOR", "KafkaMembership", "member_of", "tasks_of"]
+
+ASSIGNOR: Final = "streamkit"
 
 _VERSION: Final = 0
 _NEVER_MS: Final = 2**31 - 1
@@ -37,10 +39,16 @@ _LEAVE_MS: Final = 5000
 _RETRY_SECONDS: Final = 1.0
 
 
-def member_of(user_data: bytes) -> Member:
-    """Return the member that a subscription's user data describes."""
-    data = orjson.loads(user_data)
+def member_of(metadata: bytes) -> Member:
+    """Return the member that a subscription describes, with what it had when it joined."""
+    data = orjson.loads(ConsumerProtocolMemberMetadata.decode(metadata).user_data)
     return Member(id=data["id"], weight=data["weight"], tasks=tuple(data["tasks"]), generation=data["generation"])
+
+
+def tasks_of(assignment: bytes) -> tuple[str, ...]:
+    """Return the tasks that an assignment carries."""
+    user_data = ConsumerProtocolMemberAssignment.decode(assignment).user_data if assignment else b""
+    return tuple(orjson.loads(user_data)) if user_data else ()
 
 
 class KafkaMembership:
@@ -135,7 +143,7 @@ class KafkaMembership:
 class _TaskAssignor(AbstractPartitionAssignor):
     """Tells the group of this member, assigns where this one leads, and keeps what it was assigned."""
 
-    name = "streamkit"
+    name = ASSIGNOR
 
     def __init__(self, member: Member, assign: Assign) -> None:
         self._member, self._assign = member, assign
@@ -166,7 +174,7 @@ class _TaskAssignor(AbstractPartitionAssignor):
         members: Mapping[str, ConsumerProtocolMemberMetadata],
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
         """Assign tasks, and no partition, so that nothing is fetched."""
-        named = distinct_members({key: member_of(metadata.user_data) for key, metadata in members.items()})
+        named = distinct_members({key: member_of(metadata.encode()) for key, metadata in members.items()})
         placed = self._assign(list(named.values()))
         return {
             key: ConsumerProtocolMemberAssignment(_VERSION, [], orjson.dumps(sorted(placed.get(member.id, ()))))
@@ -175,7 +183,7 @@ class _TaskAssignor(AbstractPartitionAssignor):
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:  # type: ignore[override]  # as above
         """Record it, and nothing else: no heartbeat is sent meanwhile."""
-        tasks = frozenset(orjson.loads(assignment.user_data)) if assignment.user_data else frozenset[str]()
+        tasks = frozenset(tasks_of(assignment.encode()))
         generation = self.consumer._coordinator.generation  # noqa: SLF001  # it is told nowhere else
         with self._lock:
             self._assignment = Assignment(generation=generation, tasks=tasks)
