@@ -117,7 +117,7 @@ class KafkaMembership:
 
     async def _start(self) -> None:
         settings = self._cluster.settings
-        self._consumer = AIOKafkaConsumer(  # type: ignore[no-untyped-call]  # aiokafka's
+        self._consumer = AIOKafkaConsumer(
             *self._topics,
             **client_options(settings),
             group_id=self._group,
