@@ -34,8 +34,8 @@ STOP_SECONDS: Final = 20
 SETTINGS: Final[Mapping[str, str]] = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DIRECT:PLAINTEXT",
+    "inter.broker.listener.name": "DIRECT",
     "auto.create.topics.enable": "false",
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
@@ -51,11 +51,17 @@ SETTINGS: Final[Mapping[str, str]] = {
 
 @dataclass(slots=True)
 class _Node:
-    """One broker: its ports, its directory, its process while it runs."""
+    """One broker: its ports, its directory, its process while it runs.
+
+    `advertised_port` is the one that clients are told; if it is another's, brokers talk to each other, and those who
+    must not be harmed to them, by `direct_port`.
+    """
 
     number: int
     port: int
     controller_port: int
+    direct_port: int
+    advertised_port: int
     directory: Path
     process: subprocess.Popen[str] | None = None
     reader: threading.Thread | None = None
@@ -70,6 +76,7 @@ class KafkaCluster:
         directory: For their logs and configs; what an earlier cluster of the same size left there goes on.
         broker_count: 1 or 3; three replicate everything three times and need two to go on.
         first_port: The brokers' ports from here on; 0 for any that are free.
+        advertised_ports: What clients are told instead of the brokers' ports: those of a proxy, one for each broker.
         settings: Broker settings over those above.
         jvm: Options of the Java machine.
     """
@@ -80,6 +87,7 @@ class KafkaCluster:
         *,
         broker_count: int = 1,
         first_port: int = 0,
+        advertised_ports: Sequence[int] = (),
         settings: Mapping[str, str] | None = None,
         jvm: Sequence[str] = TEST_JVM,
     ) -> None:
@@ -88,11 +96,20 @@ class KafkaCluster:
         self._settings, self._jvm = dict(settings or {}), tuple(jvm)
         if first_port:
             ports = [first_port + index for index in range(broker_count)]
-            ports += [first_port + 10_000 + index for index in range(broker_count)]
+            ports += [first_port + 10_000 + index for index in range(2 * broker_count)]
         else:
-            ports = _free_ports(2 * broker_count)
+            ports = _free_ports(3 * broker_count)
+        own, controllers, directs = (ports[part * broker_count : (part + 1) * broker_count] for part in range(3))
+        advertised = advertised_ports or own
         self._nodes = [
-            _Node(index + 1, ports[index], ports[broker_count + index], directory / f"broker-{index + 1}")
+            _Node(
+                index + 1,
+                own[index],
+                controllers[index],
+                directs[index],
+                advertised[index],
+                directory / f"broker-{index + 1}",
+            )
             for index in range(broker_count)
         ]
         cluster_id = _cluster_id(directory)
@@ -110,7 +127,12 @@ class KafkaCluster:
     @property
     def bootstrap(self) -> str:
         """The addresses of all brokers, as clients want them."""
-        return ",".join(f"127.0.0.1:{node.port}" for node in self._nodes)
+        return ",".join(f"127.0.0.1:{node.advertised_port}" for node in self._nodes)
+
+    @property
+    def direct(self) -> str:
+        """The addresses of all brokers past the proxy that they advertise."""
+        return ",".join(f"127.0.0.1:{node.direct_port}" for node in self._nodes)
 
     @property
     def url(self) -> str:
@@ -145,10 +167,20 @@ class KafkaCluster:
         assert process is not None, "the broker runs"
         process.send_signal(signal.SIGCONT)
 
-    def start(self, index: int) -> None:
-        """Start a broker that was killed or stopped; return when it serves."""
-        self._launch(self._nodes[index])
-        self._await(self._nodes[index])
+    def start(self, *indices: int) -> None:
+        """Start brokers that were killed or stopped, in this order; return when they serve.
+
+        One alone of three waits for a second: start those that are needed in one call.
+        """
+        for index in indices:
+            self._launch(self._nodes[index])
+        for index in indices:
+            self._await(self._nodes[index])
+
+    @property
+    def down(self) -> list[int]:
+        """The brokers that were killed or stopped, counted from 0."""
+        return [index for index, node in enumerate(self._nodes) if node.process is None]
 
     def close(self) -> None:
         """Kill what runs; the directories stay."""
@@ -164,13 +196,14 @@ class KafkaCluster:
     def _properties(self, node: _Node) -> dict[str, str]:
         replicas = "3" if len(self._nodes) >= 3 else "1"
         needed = "2" if len(self._nodes) >= 3 else "1"
-        listeners = f"PLAINTEXT://127.0.0.1:{node.port}"
+        listeners = f"PLAINTEXT://127.0.0.1:{node.port},DIRECT://127.0.0.1:{node.direct_port}"
+        advertised = f"PLAINTEXT://127.0.0.1:{node.advertised_port},DIRECT://127.0.0.1:{node.direct_port}"
         voters = ",".join(f"{one.number}@127.0.0.1:{one.controller_port}" for one in self._nodes)
         return {
             **SETTINGS,
             "node.id": str(node.number),
             "listeners": f"{listeners},CONTROLLER://127.0.0.1:{node.controller_port}",
-            "advertised.listeners": listeners,
+            "advertised.listeners": advertised,
             "controller.quorum.voters": voters,
             "log.dirs": str(node.directory / "data"),
             "default.replication.factor": replicas,
@@ -244,10 +277,14 @@ class KafkaCluster:
 
 
 @contextlib.contextmanager
-def kafka_cluster(*, broker_count: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[KafkaCluster]:
+def kafka_cluster(
+    *, broker_count: int = 1, advertised_ports: Sequence[int] = (), settings: Mapping[str, str] | None = None
+) -> Iterator[KafkaCluster]:
     """A cluster in a directory that ends with it."""
     with tempfile.TemporaryDirectory(prefix="streamkit-kafka-") as directory:
-        cluster = KafkaCluster(Path(directory), broker_count=broker_count, settings=settings)
+        cluster = KafkaCluster(
+            Path(directory), broker_count=broker_count, advertised_ports=advertised_ports, settings=settings
+        )
         try:
             yield cluster
         finally:
