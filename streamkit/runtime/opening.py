@@ -143,9 +143,11 @@ class Opening:
         """Learn how far the task has committed, and that the run is still the one going on."""
         committed = self._broker.group(self._plan.topology.job).committed()
         self._check_run(committed)
-        places = input_places(self._plan)
-        self._committed = {place: committed[place] for place in places if place in committed}
+        self._committed = self._of_task(committed)
         self._notes = {place: Note.from_text(offset.metadata) for place, offset in self._committed.items()}
+
+    def _of_task(self, committed: Mapping[TopicPartition, CommittedOffset]) -> dict[TopicPartition, CommittedOffset]:
+        return {place: committed[place] for place in input_places(self._plan) if place in committed}
 
     def _check_run(self, committed: Mapping[TopicPartition, CommittedOffset]) -> None:
         marks = (Note.from_text(offset.metadata).mark for offset in committed.values())
@@ -234,6 +236,7 @@ class Opening:
             self._position = replace(carried[0], inputs=inputs)
         transaction = max((note.transaction for note in self._notes.values()), default=0)
         if self._position.transaction != transaction:
+            self._check_ours()
             raise TaskCorruptedError(
                 f"task {self._plan.task_id} of job {self._plan.topology.job} is at transaction "
                 f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets",
@@ -243,6 +246,16 @@ class Opening:
             # Nothing was committed by the task; the start offsets were, with the marks of the run.
             starts = {place: InputPosition(next_offset=offset.offset) for place, offset in self._committed.items()}
             self._position = Position(inputs=starts)
+
+    def _check_ours(self) -> None:
+        """Tell the commits of a successor, who took the task over during the opening, from damage: they moved offsets.
+
+        Raises:
+            TaskMigratedError: The committed offsets are not those that were read.
+        """
+        committed = self._broker.group(self._plan.topology.job).committed()
+        if self._of_task(committed) != self._committed:
+            raise TaskMigratedError(f"another worker took task {self._plan.task_id} over while it was opened here")
 
     def set_aside(self, reason: str) -> None:
         """Put the state out of the way."""
