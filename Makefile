@@ -8,10 +8,10 @@ LOWEST := .venvs/lowest
 BROKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs check pythons lowest coverage bench bench-kafka bench-peers kafka
+.PHONY: help demo test lint docs check pythons lowest coverage bench bench-kafka bench-peers torture-kafka kafka
 
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY)  ## count words, then kill a windowed job halfway, resume it, compare the answers
 	$(BIN)/python tools/demo.py
@@ -50,6 +50,10 @@ bench-kafka: $(READY)  ## the same on a real Kafka, and Kafka Streams, Quix and 
 
 bench-peers: $(READY)  ## those other systems alone
 	$(BIN)/python benchmarks/kafka.py --peers
+
+torture-kafka: export STREAMKIT_TORTURE ?= 1
+torture-kafka: $(READY)  ## the fault suite against a real Kafka, for hours (STREAMKIT_TORTURE=0.1 for a tenth)
+	$(BIN)/pytest -rP --show-capture=stdout tests/kafka/test_fault_*.py
 
 kafka: $(READY)  ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C (BROKERS=3 for three)
 	$(BIN)/python tests/support/kafka_cluster.py --brokers $(BROKERS)
