@@ -53,7 +53,7 @@ bench-peers: $(READY)  ## those other systems alone
 
 torture-kafka: export STREAMKIT_TORTURE ?= 1
 torture-kafka: $(READY)  ## the fault suite against a real Kafka, for hours (STREAMKIT_TORTURE=0.1 for a tenth)
-	$(BIN)/pytest -rP --show-capture=stdout tests/kafka/test_fault_*.py
+	$(BIN)/pytest --timeout=0 -rP --show-capture=stdout tests/kafka/test_fault_*.py
 
 kafka: $(READY)  ## run a real Kafka on 127.0.0.1:9092 until Ctrl-C (BROKERS=3 for three)
 	$(BIN)/python tests/support/kafka_cluster.py --brokers $(BROKERS)
