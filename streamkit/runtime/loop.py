@@ -260,13 +260,26 @@ class Loop:
         return next_positions(wanted, watermarks_ms, unread, self._skew_max_ms)
 
     def _trim(self, runner: TaskRunner, sealed: Sealed) -> None:
-        """Let go of repartition records that every reader has committed, some megabytes at a time."""
+        """Let go of repartition records that every reader has committed, some megabytes at a time.
+
+        Raises:
+            StreamkitError: The broker refuses; that it does not answer is no error.
+        """
         self._untrimmed_bytes += runner.take_read_bytes()
         channels = runner.task.consumed()
         self._trimmed.update({place: sealed.offsets[place].offset for place in channels})
-        if self._untrimmed_bytes >= _TRIM_BYTES and self._trimmed:
+        if self._untrimmed_bytes < _TRIM_BYTES or not self._trimmed:
+            return
+        self._untrimmed_bytes = 0
+        try:
             self._broker.admin.delete_records(self._trimmed)
-            self._untrimmed_bytes, self._trimmed = 0, {}
+        except StreamkitError as error:
+            if error.answer is not Answer.RETRY:
+                raise
+            # They only take room until the next time.
+            _log.warning("records that were read stay in repartition topics for now: %s", error.primary)
+        else:
+            self._trimmed = {}
 
 
 def next_positions(

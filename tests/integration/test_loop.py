@@ -10,10 +10,11 @@ import pytest
 from faults import FaultyBroker, WatchedStores
 
 from streamkit import Job
-from streamkit.broker import Broker, open_broker
+from streamkit.broker import EARLIEST, Broker, open_broker
 from streamkit.broker.assignment import assign_tasks
 from streamkit.broker.protocols import Member
 from streamkit.errors import (
+    BrokerError,
     BrokerUnavailableError,
     CommitFailedError,
     OffsetOutOfRangeError,
@@ -190,6 +191,36 @@ def test_an_error_that_nothing_answers_stops_at_once() -> None:
     bench = Bench(counting(), words())
     bench.told = failing("fetcher.fetch", [OffsetOutOfRangeError("the log begins later")], after=1)
     with pytest.raises(OffsetOutOfRangeError):
+        bench.run()
+
+
+def trimmed(bench: Bench) -> bool:
+    [topic] = [name for name in bench.broker.admin.describe_topics() if name.endswith("-repartition")]
+    begins = bench.broker.admin.list_offsets({TopicPartition(topic, number): EARLIEST for number in range(2)})
+    return any(begins.values())
+
+
+def test_repartition_records_that_cannot_be_deleted_now_are_deleted_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker does not answer the first two times; the records only take room until the third."""
+    monkeypatch.setattr("streamkit.runtime.loop._TRIM_BYTES", 1)
+    bench = Bench(counting(), words())
+    errors: list[StreamkitError] = [BrokerUnavailableError("no answer") for _ in range(2)]
+    bench.told = failing("admin.delete_records", errors)
+    bench.run()
+    assert errors == []
+    assert caplog.text.count("stay in repartition topics for now: no answer") == 2
+    assert trimmed(bench)
+    assert dict(bench.read()) == EXPECTED
+
+
+def test_a_refusal_to_delete_repartition_records_stops_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be refused for ever, and the topic would grow for ever."""
+    monkeypatch.setattr("streamkit.runtime.loop._TRIM_BYTES", 1)
+    bench = Bench(counting(), words())
+    bench.told = failing("admin.delete_records", [BrokerError("not allowed")])
+    with pytest.raises(BrokerError, match="not allowed"):
         bench.run()
 
 

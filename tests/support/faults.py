@@ -3,17 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from streamkit.broker import Broker, Fetcher, Group, Isolation, Producer
+from streamkit.broker import Admin, Broker, Fetcher, Group, Isolation, Producer
 from streamkit.runtime.stores import MemoryStores
 from streamkit.state import Changes, MemoryStore, StateStore
 
 
 class FaultyBroker:
-    """Tells `told` of each call of a producer, fetcher or group before it, and after it with `.done`; it may raise."""
+    """Tells `told` of calls of admin, producers, fetchers and groups, before and (`.done`) after them; it may raise."""
 
     def __init__(self, broker: Broker, told: Callable[[str], None]) -> None:
         self._broker, self.told = broker, told
-        self.admin, self.join, self.close = broker.admin, broker.join, broker.close
+        self.admin = cast(Admin, _Told(broker.admin, "admin", self))
+        self.join, self.close = broker.join, broker.close
 
     def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
         return cast(Fetcher, _Told(self._broker.fetcher(isolation), "fetcher", self))
