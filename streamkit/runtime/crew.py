@@ -116,7 +116,7 @@ class Crew:
             stopping: Open nothing more.
 
         Raises:
-            StreamkitError: A task cannot be opened or closed, and that is not to be tried again.
+            StreamkitError: A task cannot be opened, and that is not to be tried again.
         """
         self._take_closed()
         self._take_opened()
@@ -226,7 +226,11 @@ class Crew:
 
     def _take_closed(self) -> None:
         for task_id in [task_id for task_id, future in self._closing.items() if future.done()]:
-            self._closing.pop(task_id).result()
+            try:
+                self._closing.pop(task_id).result()
+            except StreamkitError as error:
+                # Nothing that was committed is lost: whoever opens the task next brings its store forward.
+                _log.warning("%s: task %s did not close well: %s", self._job, task_id, error.primary)
 
     def _open_due(self) -> None:
         now_ms = self._environment.clock.monotonic_ms()

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 
 import pytest
+from faults import WatchedStores
 from scenarios import SCENARIOS, Rows
 
 from streamkit.broker.protocols import Assignment
-from streamkit.errors import StoreInUseError
+from streamkit.errors import StateError, StoreInUseError, StreamkitError
 from streamkit.runtime import RunOptions
 from streamkit.runtime.build import unchecked
 from streamkit.runtime.crew import Crew
@@ -115,6 +116,33 @@ def test_a_task_that_is_taken_away_while_it_is_opened_is_given_back(stage: Stage
     stage.script.give(3, "1_0")
     stage.settle()
     assert stage.crew.running.keys() == {"1_0"}
+
+
+def test_a_task_that_moved_away_and_does_not_close_well_leaves_the_others_running(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it had committed is in the log, from which the next opening repairs its store."""
+    errors: list[StreamkitError] = []
+
+    def told(call: str) -> None:
+        if call == "close" and errors:
+            raise errors.pop()
+
+    stage = Stage(WatchedStores(told))
+    stage.script.give(1, "1_0", "1_1")
+    stage.settle()
+    kept = stage.crew.running["1_1"]
+    errors.append(StateError("the flush failed"))
+    stage.script.give(2, "1_1")
+    stage.settle()
+    assert errors == []
+    assert stage.crew.running == {"1_1": kept}
+    assert [(one.name.partition(".")[0], one.levelname) for one in caplog.records] == [("streamkit", "WARNING")]
+    assert "task 1_0 did not close well: the flush failed" in caplog.text
+    stage.script.give(3, "1_0", "1_1")
+    stage.settle()
+    assert stage.crew.running.keys() == {"1_0", "1_1"}
+    stage.crew.close()
 
 
 def test_a_directory_in_use_for_longer_than_a_minute_is_an_error() -> None:
