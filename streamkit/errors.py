@@ -368,7 +368,7 @@ class ProducerFencedError(BrokerError):
 
 
 class CommitFailedError(BrokerError):
-    """Raised when the outcome of a commit is unknown or it failed.
+    """Raised when the outcome of a commit is unknown or it failed, or records of a producer may be missing.
 
     Throw the producer away, open a new one, and read the committed offsets again.
     """

@@ -141,6 +141,17 @@ def test_a_commit_whose_outcome_is_unknown_is_looked_up_in_the_log(when: str, gu
     assert len(bench.read()) == len(EXPECTED), "a bounded run writes each key once"
 
 
+@pytest.mark.parametrize("call", ["publisher.send", "publisher.flush"])
+def test_outputs_of_a_producer_that_is_lost_are_sent_by_another(call: str) -> None:
+    """Nothing was committed that it had not flushed; what it had may come twice."""
+    bench = Bench(echo(), {"rows": [[(f"{number}", number) for number in range(200)]]})
+    errors: list[StreamkitError] = [CommitFailedError("lost count")]
+    bench.told = failing(call, errors, after=3)
+    bench.run(guarantee="at-least-once", fetch_bytes_max=1)
+    assert errors == []
+    assert {value for _, value in bench.read()} == {f"{number}".encode() for number in range(200)}
+
+
 def test_a_commit_that_fails_again_and_again_stops_the_worker() -> None:
     bench = Bench(counting(), words())
     errors: list[StreamkitError] = [CommitFailedError("unknown") for _ in range(100)]

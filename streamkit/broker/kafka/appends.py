@@ -22,7 +22,7 @@ from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.errors import DUPLICATE_SEQUENCE, NONE, error_of
 from streamkit.broker.kafka.transactions import TransactionCoordinator, by_topic
 from streamkit.broker.protocols import Appended
-from streamkit.errors import BrokerError, BrokerUnavailableError, StreamkitError
+from streamkit.errors import BrokerUnavailableError, CommitFailedError, StreamkitError
 from streamkit.records import TopicPartition
 
 __all__ = ["Appends", "Unsent"]
@@ -168,7 +168,9 @@ class Appends:
                     if not isinstance(failures[-1], BrokerUnavailableError):
                         self._in_doubt.discard(tp)
                 elif offset == _NO_OFFSET:
-                    failures.append(BrokerError(f"records for {tp} were appended before, at an offset no longer known"))
+                    failures.append(
+                        CommitFailedError(f"records for {tp} were appended before, at an offset no longer known")
+                    )
                 else:
                     self._note(tp, offset)
         for failure in sorted(failures, key=lambda failure: isinstance(failure, BrokerUnavailableError)):

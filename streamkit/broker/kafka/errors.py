@@ -13,6 +13,7 @@ from aiokafka.errors import (
 from streamkit.errors import (
     BrokerError,
     BrokerUnavailableError,
+    CommitFailedError,
     ConfigError,
     ProducerFencedError,
     StreamkitError,
@@ -68,7 +69,8 @@ def error_of(code: int, what: str, said: str | None = None) -> StreamkitError:
     if code in _REFUSED:
         return BrokerError(what, detail=detail, hint="see the user, the password and the ACLs of this client")
     if code in _THROW_AWAY:
-        return BrokerError(what, detail=detail, hint="throw this producer away: records of it may be missing")
+        # A class of its own: whoever sent goes back to what is committed, and goes on with another producer.
+        return CommitFailedError(what, detail=detail, hint="throw this producer away: records of it may be missing")
     return BrokerError(what, detail=detail)
 
 

@@ -81,6 +81,7 @@ class KafkaProducer:
             RecordTooLargeError: A record exceeds the topic's limit. Nothing of this call is appended.
             ProducerFencedError: A newer producer has the id, as an earlier send was told.
             UnknownTopicError: The partition does not exist.
+            CommitFailedError: As from `flush`.
             BrokerError: An earlier send failed.
 
         Cost: encoding; waits only when more than 32 MiB are queued, and then raises what `flush` would.
@@ -160,6 +161,8 @@ class KafkaProducer:
 
         Raises:
             BrokerUnavailableError: A leader does not answer within the deadline. What was sent stays queued.
+            CommitFailedError: Kafka has lost count of this producer, by trouble or because it was long idle: throw it
+                away and send again what was not flushed, with another; some may be there twice.
             BrokerError: Kafka refused records: throw this producer away. Or it is transactional.
         """
         self._check_usable(transactional=False)
