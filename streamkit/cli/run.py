@@ -61,6 +61,8 @@ def run(  # noqa: PLR0913  # a parameter an option
 ) -> None:
     """Run JOB, a module or a file, from where it was committed.
 
+    Sinks that are missing are made, and keep their records for ever (retention.ms=-1).
+
     Ctrl-C finishes the commit that is under way; a second one does not wait for it. Neither loses anything.
     """
     if go_on and not bounded:

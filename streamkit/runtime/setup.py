@@ -23,6 +23,8 @@ from streamkit.topology import SubTopology, Topology
 __all__ = ["JobPlan", "count_tasks", "prepare"]
 
 _REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": str(64 * 1024 * 1024)}
+_SINK_CONFIG = {"retention.ms": "-1"}
+"""Results bear event time: by its usual retention Kafka would delete those of old records as they come."""
 _CHANGELOG_CONFIG = {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 86_400_000)}
 
 
@@ -144,7 +146,7 @@ def _make_topics(
     for sub in topology.sub_topologies:
         for topic in sub.sink_topics:
             if topic not in topics:
-                wanted.setdefault(topic, (task_counts[sub.index], {}))
+                wanted.setdefault(topic, (task_counts[sub.index], _SINK_CONFIG))
     for topic, (count, config) in wanted.items():
         if topic not in topics:
             broker.admin.create_topic(topic, count, config)

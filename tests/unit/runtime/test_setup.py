@@ -77,6 +77,20 @@ def test_an_internal_topic_of_another_count_is_an_error() -> None:
     assert "set shards= back" in str(caught.value)
 
 
+def test_a_sink_that_is_made_keeps_its_records_and_one_that_is_there_keeps_its_config() -> None:
+    """Results bear event time, so the usual retention would delete those of old records as they come."""
+    job = Job("two_sinks")
+    rows = job.stream("rows", value=str)
+    rows.to("made")
+    rows.to("there")
+    machine = Machine(job, {"rows": 2})
+    machine.broker.admin.create_topic("there", 3, {"retention.ms": "1000"})
+    prepared(machine, job)
+    topics = machine.broker.admin.describe_topics()
+    assert (topics["made"].partition_count, topics["made"].config) == (2, {"retention.ms": "-1"})
+    assert (topics["there"].partition_count, topics["there"].config) == (3, {"retention.ms": "1000"})
+
+
 def test_the_ends_of_a_bounded_run_are_fixed_when_it_first_starts() -> None:
     machine = Machine(SCENARIOS["table"].build(), {"readings": 2})
     machine.send("readings", 0, [(None, b"1", 0)])
