@@ -1,6 +1,7 @@
 """The option `--broker`, and opening what it names."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -11,10 +12,11 @@ from streamkit.broker.settings_file import kafka_security
 from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.seams import SystemFileSystem
 
-__all__ = ["broker_option", "described", "log_directory", "opened"]
+__all__ = ["broker_option", "described", "log_directory", "opened", "state_dir_option", "state_root"]
 
 _SCHEME: Final = "log://"
 _KAFKA: Final = "kafka://"
+_KAFKA_STATE: Final = ".streamkit/kafka"
 
 broker_option: Callable[[Any], Any] = click.option(
     "--broker",
@@ -27,10 +29,40 @@ broker_option: Callable[[Any], Any] = click.option(
     help="Where the topics are: log://DIR, log://DIR?durability=os (lossy), or kafka://HOST:9092.",
 )
 
+state_dir_option: Callable[[Any], Any] = click.option(
+    "--state-dir",
+    metavar="DIR",
+    help=f"Root of the state.  [default: DIR/state of log://DIR; {_KAFKA_STATE}/ID of the Kafka cluster with that id]",
+)
+
 
 def log_directory(url: str) -> str | None:
     """Return the directory of an embedded log, None for other brokers."""
     return url.removeprefix(_SCHEME).partition("?")[0] if url.startswith(_SCHEME) else None
+
+
+def state_root(url: str, broker: Broker) -> str | None:
+    """Return the root of the state where `--state-dir` names none; None keeps state in memory.
+
+    Args:
+        url: What `--broker` said.
+        broker: What it named, opened.
+
+    Raises:
+        ConfigError: The Kafka cluster's id is no name for a directory.
+    """
+    directory = log_directory(url)
+    if directory is not None:
+        return f"{directory}/state"
+    if not url.startswith(_KAFKA):
+        return None
+    cluster_id = broker.admin.log_id()
+    # It comes from another machine, and must not lead out of the directory.
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", cluster_id) is None:
+        raise ConfigError(
+            f"the Kafka cluster's id {cluster_id[:100]!r} is no name for a directory", hint="name one with --state-dir"
+        )
+    return f"{_KAFKA_STATE}/{cluster_id}"
 
 
 @contextlib.contextmanager

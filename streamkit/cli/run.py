@@ -5,11 +5,12 @@ import contextlib
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Final
 
 import click
 
-from streamkit.cli.broker import broker_option, log_directory, opened
+from streamkit.cli.broker import broker_option, opened, state_dir_option, state_root
 from streamkit.cli.exits import SIGNALLED
 from streamkit.cli.lines import Reporter
 from streamkit.cli.load import load_job
@@ -31,7 +32,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 @click.command()
 @click.argument("job")
 @broker_option
-@click.option("--state-dir", metavar="DIR", help="Root of the state.  [default: DIR/state of log://DIR]")
+@state_dir_option
 @click.option("--bounded", is_flag=True, help="Read to the end as it is at the first start, close every window, exit.")
 @click.option("--continue", "go_on", is_flag=True, help="After a finished bounded run: read what came since.")
 @click.option(
@@ -68,9 +69,6 @@ def run(  # noqa: PLR0913  # a parameter an option
     if go_on and not bounded:
         raise click.UsageError("--continue goes with --bounded")
     topology = compile_graph(load_job(job).build())
-    directory = log_directory(url)
-    if state_dir is None and directory is not None:
-        state_dir = f"{directory}/state"
     if workers > 1 and not url.startswith("kafka://"):
         raise ConfigError(
             f"--workers {workers} goes with Kafka: one process uses an embedded log at a time, for now",
@@ -82,7 +80,6 @@ def run(  # noqa: PLR0913  # a parameter an option
         bounded=bounded,
         go_on=go_on,
         guarantee=guarantee,
-        state_dir=state_dir,
         worker_id=worker_id or f"{host}-0",
     )
     if workers > 1:
@@ -92,6 +89,7 @@ def run(  # noqa: PLR0913  # a parameter an option
         ids = [f"{host}-{number}" for number in range(workers)]
         sys.exit(_run_workers(topology, url, options, (arguments, ids), as_json=as_json))
     with opened(url) as broker:
+        options = replace(options, state_dir=state_dir or state_root(url, broker))
         worker = Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
         told = contextlib.nullcontext(ChildReporter()) if child else reporter_for(topology.job, as_json=as_json)
         with told as reporter:

@@ -8,7 +8,7 @@ import click
 import orjson
 
 from streamkit.broker.protocols import Member
-from streamkit.cli.broker import broker_option, log_directory, opened
+from streamkit.cli.broker import broker_option, opened, state_dir_option, state_root
 from streamkit.cli.load import load_job
 from streamkit.runtime.shards import Shard, list_shards, preview_moves
 from streamkit.topology import compile_graph
@@ -19,15 +19,14 @@ __all__ = ["shards"]
 @click.command()
 @click.argument("job")
 @broker_option
-@click.option("--state-dir", metavar="DIR", help="Root of the state.  [default: DIR/state of log://DIR]")
+@state_dir_option
 @click.option("--preview-workers", type=click.IntRange(min=1), metavar="N", help="Show what would move with N workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def shards(job: str, url: str, state_dir: str | None, preview_workers: int | None, as_json: bool) -> None:
     """Show the tasks of JOB: owner, transaction number, lag, and the size of the state that is on this machine."""
     topology = compile_graph(load_job(job).build())
-    directory = log_directory(url)
-    root = state_dir or (f"{directory}/state" if directory is not None else None)
     with opened(url) as broker:
+        root = state_dir or state_root(url, broker)
         found = list_shards(topology, broker)
         members = broker.group(topology.job).members()
     sizes = {one.task: None if root is None else _size_bytes(Path(root, topology.job, one.task)) for one in found}

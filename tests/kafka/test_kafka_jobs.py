@@ -3,8 +3,11 @@
 import uuid
 from pathlib import Path
 
+import orjson
 import pytest
 from command_line import consumed, done, produce
+
+from streamkit.broker import open_broker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
 
@@ -53,3 +56,18 @@ def test_a_job_on_kafka_has_the_results_that_it_has_on_the_embedded_log(kafka: s
         results.append(latest(f"{name}-counts", broker, tmp_path))
     assert results[0] == results[1]
     assert results[0]["to"] == 600
+
+
+def test_state_on_kafka_lies_below_the_id_of_the_cluster_unless_said(kafka: str, tmp_path: Path) -> None:
+    """And `shards` looks for its size where `run` has put it."""
+    name, place = f"words-{uuid.uuid4().hex[:8]}", ["--broker", f"kafka://{kafka}"]
+    (tmp_path / "job.py").write_text(JOB.format(name=name), encoding="utf-8")
+    produce(f"{name}-lines", [b"to be"], *place, cwd=tmp_path)
+    done("run", "job.py", "--bounded", *place, cwd=tmp_path)
+    broker = open_broker(f"kafka://{kafka}")
+    cluster_id = broker.admin.log_id()
+    broker.close()
+    assert (tmp_path / ".streamkit" / "kafka" / cluster_id / name / "1_0").is_dir()
+    rows = orjson.loads(done("shards", "job.py", "--json", *place, cwd=tmp_path))["shards"]
+    stateful = {row["task"] for row in rows if row["state_bytes"] is not None}
+    assert stateful == {row["task"] for row in rows if row["task"].startswith("1_")}
