@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from streamkit.broker.connection import KafkaConnection
 from streamkit.broker.embedded import EmbeddedBroker
 from streamkit.broker.log_directory import Durability
 from streamkit.broker.protocols import Broker
-from streamkit.broker.security import KafkaSecurity
 from streamkit.errors import ConfigError
 from streamkit.seams import Clock, FileSystem, MemoryFileSystem, Rng, SystemClock, SystemFileSystem, SystemRng
 
@@ -20,7 +20,7 @@ def open_broker(
     fs: FileSystem | None = None,
     clock: Clock | None = None,
     rng: Rng | None = None,
-    security: KafkaSecurity | None = None,
+    connection: KafkaConnection | None = None,
 ) -> Broker:
     """Open the broker that a URL names.
 
@@ -31,7 +31,7 @@ def open_broker(
         fs: The file system instead of the machine's (or of a new one in memory).
         clock: The clock instead of the machine's.
         rng: The source of ids instead of the machine's.
-        security: How a Kafka cluster is reached; without it in clear, which loopback alone allows.
+        connection: How a Kafka cluster is reached; without it in clear, which loopback alone allows.
 
     Raises:
         ConfigError: The URL is none of these.
@@ -59,7 +59,7 @@ def open_broker(
         # Here, so that whoever uses the embedded log does not load the client's protocol.
         from streamkit.broker.kafka import KafkaBroker, KafkaSettings
 
-        return KafkaBroker(KafkaSettings(bootstrap=url.removeprefix("kafka://"), security=security or KafkaSecurity()))
+        return KafkaBroker(KafkaSettings.of(url.removeprefix("kafka://"), connection or KafkaConnection()))
     raise ConfigError(
         f"{url!r} does not name a broker",
         hint="use log://DIR, such as log://.streamkit, or kafka://host:9092, or memory://",

@@ -9,7 +9,7 @@ Not here: TLS contexts and aiokafka's arguments (`kafka.authentication`), where 
 import difflib
 import hmac
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, NoReturn
 
@@ -161,14 +161,18 @@ class KafkaSecurity:
 
 
 def parse_security(
-    table: Mapping[str, object], environment: Mapping[str, str], read_secret: Callable[[str], Secret]
+    table: Mapping[str, object],
+    environment: Mapping[str, str],
+    read_secret: Callable[[str], Secret],
+    others: Collection[str] = (),
 ) -> KafkaSecurity:
-    """Make the settings of a Kafka connection from a config file's table and the environment, which wins.
+    """Make the security of a Kafka connection from a config file's table and the environment, which wins.
 
     Args:
         table: The settings by name; secrets may stand as `NAME_file` instead.
         environment: All variables; those that begin with `ENVIRONMENT_PREFIX` are settings, empty ones are not set.
         read_secret: Returns what a file holds that only its owner can read.
+        others: The names of settings that are read elsewhere, for hints.
 
     Raises:
         ConfigError: A setting is unknown, of the wrong type, or does not fit with the others. No value of a secret is
@@ -186,7 +190,7 @@ def parse_security(
                 raise ConfigError(f"{name} and {name}_file are both set", hint="set one of them")
     settings: dict[str, Any] = {}
     for name, value in {**merged, **from_environment}.items():
-        _check_known(name)
+        _check_known(name, others)
         plain = name.removesuffix("_file")
         if name == _FLAG:
             settings[name] = _flag(value)
@@ -207,10 +211,11 @@ def _replaced(name: str, by: Mapping[str, object]) -> bool:
     return name in by or (plain in SECRETS and (plain in by or f"{plain}_file" in by))
 
 
-def _check_known(name: str) -> None:
+def _check_known(name: str, others: Collection[str]) -> None:
     known = [*(field.name for field in fields(KafkaSecurity)), *(f"{secret}_file" for secret in SECRETS)]
     if name in known:
         return
+    known += others
     if name in _HOST_CHECKS:
         raise ConfigError(f"{name} is not known", hint="a broker's certificate is always checked against its host name")
     near = difflib.get_close_matches(name, known, n=1)

@@ -6,18 +6,19 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from streamkit.broker.security import SECRETS, KafkaSecurity, Secret, parse_security
+from streamkit.broker.connection import KafkaConnection, parse_connection
+from streamkit.broker.security import SECRETS, Secret
 from streamkit.errors import ConfigError
 from streamkit.seams.private_file import check_private, read_private, read_small
 
-__all__ = ["kafka_security"]
+__all__ = ["kafka_connection"]
 
 _CONFIG_VARIABLE: Final = "STREAMKIT_CONFIG"
 _CONFIG_FILE: Final = "streamkit.toml"
 _TABLE: Final = "kafka"
 
 
-def kafka_security(environment: Mapping[str, str] = os.environ) -> KafkaSecurity:
+def kafka_connection(environment: Mapping[str, str] = os.environ) -> KafkaConnection:
     """Read the settings of the Kafka connection: the file's table `kafka`, and over it the environment.
 
     Args:
@@ -31,7 +32,7 @@ def kafka_security(environment: Mapping[str, str] = os.environ) -> KafkaSecurity
     table: dict[str, Any] = {}
     if environment.get(_CONFIG_VARIABLE) or os.path.lexists(path):
         table = _table(path)
-    return parse_security(table, environment, lambda name: Secret(read_private(name)))
+    return parse_connection(table, environment, lambda name: Secret(read_private(name)))
 
 
 def _table(path: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from streamkit.broker import Broker, TopicDescription, open_broker
-from streamkit.broker.settings_file import kafka_security
+from streamkit.broker.settings_file import kafka_connection
 from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.seams import SystemFileSystem
 
@@ -82,7 +82,7 @@ def opened(url: str, *, make: bool = False) -> Iterator[Broker]:
             f"there is no log in {directory!r}",
             hint="streamkit produce and streamkit topics create make one; --broker or STREAMKIT_BROKER name another",
         )
-    broker = open_broker(url, security=kafka_security() if url.startswith(_KAFKA) else None)
+    broker = open_broker(url, connection=kafka_connection() if url.startswith(_KAFKA) else None)
     try:
         yield broker
     finally:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from streamkit.broker import Broker, open_broker
-from streamkit.broker.settings_file import kafka_security
+from streamkit.broker.settings_file import kafka_connection
 from streamkit.errors import BrokerError, ConfigError
 
 __all__ = ["Lease", "lease", "log_directory"]
@@ -106,8 +106,8 @@ def lease(url: str) -> Lease:
     with _lock:
         shared = _shared.get(name)
         if shared is None:
-            security = kafka_security() if url.startswith(_KAFKA) else None
-            shared = _shared[name] = _Shared(url, open_broker(url, security=security))
+            connection = kafka_connection() if url.startswith(_KAFKA) else None
+            shared = _shared[name] = _Shared(url, open_broker(url, connection=connection))
         elif _options(shared.url) != _options(url):
             raise ConfigError(
                 f"this process uses the log as {shared.url!r}, and cannot use it as {url!r} too",

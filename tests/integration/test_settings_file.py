@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamkit.broker.security import KafkaSecurity, Secret
-from streamkit.broker.settings_file import kafka_security
+from streamkit.broker.settings_file import kafka_connection
 from streamkit.errors import ConfigError
 
 PASSWORD = "correct-horse"
@@ -32,26 +32,28 @@ def written(path: Path, text: str | bytes, mode: int = 0o600) -> Path:
 
 
 def test_without_a_file_the_environment_says_all(here: Path) -> None:
-    assert kafka_security({}) == KafkaSecurity()
-    assert kafka_security({"STREAMKIT_KAFKA_SECURITY_PROTOCOL": "SSL"}).encrypted
+    assert kafka_connection({}).security == KafkaSecurity()
+    assert kafka_connection({"STREAMKIT_KAFKA_SECURITY_PROTOCOL": "SSL"}).security.encrypted
 
 
 def test_the_file_of_this_directory_is_read_unless_another_is_named(here: Path) -> None:
     written(here / "streamkit.toml", '[kafka]\nsecurity_protocol = "SSL"\n', 0o644)
     other = written(here / "other.toml", "[kafka]\nallow_insecure_transport = true\n", 0o644)
-    assert kafka_security({}) == KafkaSecurity(security_protocol="SSL")
-    assert kafka_security({"STREAMKIT_CONFIG": str(other)}) == KafkaSecurity(allow_insecure_transport=True)
+    assert kafka_connection({}).security == KafkaSecurity(security_protocol="SSL")
+    assert kafka_connection({"STREAMKIT_CONFIG": str(other)}).security == KafkaSecurity(allow_insecure_transport=True)
     with pytest.raises(ConfigError, match=r"missing\.toml cannot be read"):
-        kafka_security({"STREAMKIT_CONFIG": "missing.toml"})
+        kafka_connection({"STREAMKIT_CONFIG": "missing.toml"})
 
 
 def test_files_are_named_as_seen_from_the_file_that_names_them(here: Path) -> None:
     written(here / "etc" / "streamkit.toml", LOGIN + 'sasl_password_file = "password"\nssl_ca_file = "ca.pem"\n', 0o644)
     written(here / "etc" / "password", PASSWORD + "\n")
-    security = kafka_security({"STREAMKIT_CONFIG": "etc/streamkit.toml"})
+    security = kafka_connection({"STREAMKIT_CONFIG": "etc/streamkit.toml"}).security
     assert (security.sasl_password, security.ssl_ca_file) == (Secret(PASSWORD), "etc/ca.pem")
     written(here / "here", "other\r\n", 0o400)
-    again = kafka_security({"STREAMKIT_CONFIG": "etc/streamkit.toml", "STREAMKIT_KAFKA_SASL_PASSWORD_FILE": "here"})
+    again = kafka_connection(
+        {"STREAMKIT_CONFIG": "etc/streamkit.toml", "STREAMKIT_KAFKA_SASL_PASSWORD_FILE": "here"}
+    ).security
     assert again.sasl_password == Secret("other")
 
 
@@ -64,11 +66,11 @@ def test_a_secret_that_others_can_read_or_write_is_refused_with_the_fix(here: Pa
         file = written(here / "password", PASSWORD, mode)
         written(here / "streamkit.toml", LOGIN + 'sasl_password_file = "password"\n', 0o644)
     with pytest.raises(ConfigError, match=f"its mode is {mode:04o}") as caught:
-        kafka_security({})
+        kafka_connection({})
     assert caught.value.hint == f"chmod 600 {file.name}"
     assert PASSWORD not in str(caught.value)
     file.chmod(0o600)
-    assert kafka_security({}).sasl_password == Secret(PASSWORD)
+    assert kafka_connection({}).security.sasl_password == Secret(PASSWORD)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_a_file_that_does_not_read_is_refused_without_showing_what_it_holds(
 ) -> None:
     written(here / "streamkit.toml", text)
     with pytest.raises(ConfigError, match=message) as caught:
-        kafka_security({})
+        kafka_connection({})
     error: BaseException | None = caught.value
     while error is not None:
         assert PASSWORD not in str(error)
@@ -101,7 +103,7 @@ def test_a_file_that_does_not_read_is_refused_without_showing_what_it_holds(
 def test_an_empty_secret_is_refused(here: Path) -> None:
     written(here / "password", "\n")
     with pytest.raises(ConfigError, match="password is empty"):
-        kafka_security({"STREAMKIT_KAFKA_SASL_PASSWORD_FILE": "password"})
+        kafka_connection({"STREAMKIT_KAFKA_SASL_PASSWORD_FILE": "password"})
 
 
 @pytest.mark.process

@@ -9,11 +9,17 @@ from broker_subject import offset_of, read, records
 from kafka_cluster import KafkaCluster, kafka_cluster
 from kafka_subject import until
 
-from streamkit.broker import LATEST, CommittedOffset
+from streamkit import Job
+from streamkit.broker import LATEST, CommittedOffset, open_broker
+from streamkit.broker.connection import KafkaConnection
 from streamkit.broker.kafka import KafkaBroker, KafkaSettings
 from streamkit.errors import CommitFailedError
 from streamkit.log.codec import decode
 from streamkit.records import TopicPartition
+from streamkit.runtime import RunOptions
+from streamkit.runtime.build import unchecked
+from streamkit.runtime.setup import prepare
+from streamkit.topology import compile_graph
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
 
@@ -144,3 +150,20 @@ def test_transactions_and_offsets_agree_although_the_leader_was_killed(
     until(lambda: len(read(broker, out)) >= 60)
     assert read(broker, out) == [b"%d" % number for number in range(60)]
     cluster.start(index)
+
+
+def test_internal_topics_and_sinks_have_the_replicas_that_were_asked_for(cluster: KafkaCluster) -> None:
+    """The cluster's own would be three and two."""
+    connection = KafkaConnection(replication_factor=2, min_insync_replicas=1)
+    asking = open_broker(cluster.url, connection=connection)
+    assert isinstance(asking, KafkaBroker)
+    job = Job("replicated")
+    job.stream("spread", key=str, value=str).group_by_key().count(name="counts").to("replicated-out")
+    prepare(compile_graph(job.build()), asking, RunOptions(), unchecked)
+    made = ["replicated-counts-changelog", "replicated-out"]
+    for topic in made:
+        assert asking.admin.describe_topics()[topic].config["min.insync.replicas"] == "1"
+    response = asking._thread.run(asking._cluster.metadata([*made, "spread"]), 10_000)
+    replicas = {name: {len(partition[3]) for partition in partitions} for _, name, _, partitions in response.topics}
+    assert replicas == {"replicated-counts-changelog": {2}, "replicated-out": {2}, "spread": {3}}
+    asking.close()

@@ -1,10 +1,10 @@
 """How a Kafka cluster is reached, and how long anything may take."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Final
 
-from streamkit.broker.security import KafkaSecurity
+from streamkit.broker.connection import KafkaConnection
 from streamkit.errors import ConfigError
 
 __all__ = ["KafkaSettings"]
@@ -13,33 +13,32 @@ _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9._-]+)(:[0-9]{1,5})?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaSettings:
+class KafkaSettings(KafkaConnection):
     """What a client of one cluster needs to know.
 
     Args:
         bootstrap: Addresses to begin with, `host:port,host:port`; the port is 9092 where none stands.
-        request_timeout_ms: Deadline of one call, retries included; a single answer is waited for a third of it.
-        transaction_timeout_ms: After it the cluster ends a transaction whose producer is silent.
-        session_timeout_ms: A worker that the group does not hear for so long loses its tasks to the others.
-        replication_factor: Of topics that are created; -1 leaves it to the cluster.
-        min_insync_replicas: Of topics that are created; None leaves it to the cluster.
-        security: Whom the client trusts, and how it proves who it is.
+
+    The rest is `KafkaConnection`'s.
     """
 
     bootstrap: str
-    request_timeout_ms: int = 30_000
-    transaction_timeout_ms: int = 30_000
-    session_timeout_ms: int = 10_000
-    replication_factor: int = -1
-    min_insync_replicas: int | None = None
-    security: KafkaSecurity = field(default_factory=KafkaSecurity)
+
+    @classmethod
+    def of(cls, bootstrap: str, connection: KafkaConnection) -> "KafkaSettings":
+        """Return what a user has set, with an address."""
+        return cls(
+            bootstrap=bootstrap, **{field.name: getattr(connection, field.name) for field in fields(KafkaConnection)}
+        )
 
     def __post_init__(self) -> None:
         """Refuse addresses that are none, or that would be spoken to in clear.
 
         Raises:
-            ConfigError: An address is not `host` or `host:port`, or its connection must be encrypted.
+            ConfigError: An address is not `host` or `host:port`, its connection must be encrypted, or a number is
+                out of its range.
         """
+        KafkaConnection.__post_init__(self)
         if "@" in self.bootstrap:
             # Not shown: what stands before it may be a password.
             raise ConfigError(
