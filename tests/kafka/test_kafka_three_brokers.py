@@ -167,3 +167,11 @@ def test_internal_topics_and_sinks_have_the_replicas_that_were_asked_for(cluster
     replicas = {name: {len(partition[3]) for partition in partitions} for _, name, _, partitions in response.topics}
     assert replicas == {"replicated-counts-changelog": {2}, "replicated-out": {2}, "spread": {3}}
     asking.close()
+
+
+def test_a_topic_that_was_created_is_known_to_every_broker(cluster: KafkaCluster, broker: KafkaBroker) -> None:
+    """Whoever is asked next, by whatever worker, must not say that it does not exist."""
+    for number in range(30):
+        broker.admin.create_topic(f"heard-{number}", 2)
+        heard = broker._thread.run(broker._cluster.everywhere(f"heard-{number}"), 10_000)
+        assert heard == {cluster.node_id(index): 2 for index in range(3)}

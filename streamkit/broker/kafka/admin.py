@@ -1,5 +1,6 @@
 """Topics of a Kafka cluster and their offsets."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from streamkit.records import TopicPartition
 
 __all__ = ["KafkaAdmin"]
 
+_HEARD_MS: Final = 5000
 _EXISTS: Final = 36
 _SET_ON_TOPIC: Final = 1
 _OURS_TO_SET: Final = "min.insync.replicas"
@@ -33,7 +35,10 @@ class KafkaAdmin:
         self._timeout_ms = cluster.settings.request_timeout_ms
 
     def create_topic(self, name: str, partition_count: int, config: Mapping[str, str] | None = None) -> None:
-        """Create a topic durably; return when it has leaders. An existing one with the same count and config is fine.
+        """Create a topic durably; return when it has leaders and every broker that answers knows of it.
+
+        An existing one with the same count and config is fine. A broker that has not heard of it after 5 s is left to
+        hear of it later.
 
         Raises:
             ConfigError: The name, count or config is not valid, or differs from the existing topic's.
@@ -41,7 +46,7 @@ class KafkaAdmin:
         """
         asked = dict(config or {})
         check_topic(name, partition_count, asked)
-        self._thread.run(self._create(name, partition_count, asked), 2 * self._timeout_ms)
+        self._thread.run(self._create(name, partition_count, asked), 2 * self._timeout_ms + _HEARD_MS)
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic and its records; return when the broker asked has forgotten it, others may be a moment later.
@@ -107,7 +112,14 @@ class KafkaAdmin:
             self._cluster.forget([name])
             await self._cluster.leaders(TopicPartition(name, index) for index in range(partition_count))
 
+        async def heard() -> None:
+            late = [node_id for node_id, count in (await self._cluster.everywhere(name)).items() if not count]
+            if late:
+                raise BrokerUnavailableError(f"Kafka broker {late[0]} has not heard of topic {name} yet")
+
         await retried(attempt, self._timeout_ms)
+        with contextlib.suppress(BrokerUnavailableError):
+            await retried(heard, _HEARD_MS)
         await retried(lead, self._timeout_ms)
 
     async def _delete(self, name: str) -> None:

@@ -10,7 +10,7 @@ connections of its own, told apart by a number.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -34,6 +34,7 @@ SHARED: Final = 0
 
 _UNKNOWN_PAUSES_MS: Final = (20, 60, 120)
 """A broker learns of a new topic a little later than others: it is asked again before it is believed."""
+_GLANCE_SECONDS: Final = 1.0
 _TOPIC_RESOURCE: Final = 2
 _NO_LEADER: Final = -1
 
@@ -160,10 +161,28 @@ class Cluster:
         if broker is not None:
             self.settings.security.check_address(broker.host)
 
-    async def metadata(self, topics: Iterable[str] | None) -> Any:
-        """Return what a broker knows of some topics, or of all; none is created by asking."""
+    async def metadata(self, topics: Iterable[str] | None, node_id: int | None = None) -> Any:
+        """Return what a broker, whichever or that one, knows of some topics, or of all; none is created by asking."""
         names = None if topics is None else sorted(set(topics))
-        return await self.send(self.any_node(), MetadataRequest(names, False))
+        return await self.send(self.any_node() if node_id is None else node_id, MetadataRequest(names, False))
+
+    async def everywhere(self, topic: str) -> dict[int, int]:
+        """Return how many partitions of a topic each broker knows of, 0 if it knows of none; by node.
+
+        Brokers that do not answer within a second are left out.
+        """
+
+        async def count(node_id: int) -> tuple[int, int] | None:
+            try:
+                response = await asyncio.wait_for(self.metadata([topic], node_id), _GLANCE_SECONDS)
+            except (BrokerUnavailableError, TimeoutError):
+                return None
+            ((code, _name, _internal, partitions),) = response.topics
+            return node_id, len(partitions) if code not in UNKNOWN_TOPICS else 0
+
+        brokers = [broker.nodeId for broker in self._client.cluster.brokers()]
+        answers = await asyncio.gather(*map(count, brokers))
+        return dict(answer for answer in answers if answer is not None)
 
     def known(self, tp: TopicPartition) -> KnownTopic | None:
         """Return what was learned of a partition's topic, None if there is nothing; from any thread."""
@@ -185,8 +204,18 @@ class Cluster:
             unknown = [tp for tp in missing if self.known(tp) is None]
             if not any(tp.topic not in self._topics for tp in unknown):
                 break
+        else:
+            unknown = await self._learn_of_others(unknown)
         if unknown:
             raise unknown_topic(unknown[0])
+
+    async def _learn_of_others(self, unknown: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """Ask every broker for what those that were asked do not know; return what nobody knows."""
+        for topic in sorted({tp.topic for tp in unknown}):
+            knowing = [node_id for node_id, count in (await self.everywhere(topic)).items() if count]
+            if knowing:
+                await self.refresh([topic], knowing[0])
+        return [tp for tp in unknown if self.known(tp) is None]
 
     async def leaders(self, tps: Iterable[TopicPartition]) -> dict[int, list[TopicPartition]]:
         """Return the partitions by the node that leads them.
@@ -229,7 +258,9 @@ class Cluster:
         """Look for the coordinator anew when it is needed next."""
         self._coordinators.pop((kind, key), None)
 
-    async def topic_configs(self, topics: Iterable[str], names: list[str] | None = None) -> dict[str, list[Any]]:
+    async def topic_configs(
+        self, topics: Iterable[str], names: list[str] | None = None, node_id: int | None = None
+    ) -> dict[str, list[Any]]:
         """Return the config entries of topics as Kafka tells them: name, value, read only, source, and more.
 
         Raises:
@@ -238,7 +269,8 @@ class Cluster:
         resources = [(_TOPIC_RESOURCE, topic, names) for topic in topics]
         if not resources:
             return {}
-        response = await self.send(self.any_node(), DescribeConfigsRequest(resources))
+        asked = self.any_node() if node_id is None else node_id
+        response = await self.send(asked, DescribeConfigsRequest(resources))
         for code, said, _kind, name, _entries in response.resources:
             if code != NONE and code not in UNKNOWN_TOPICS:
                 raise error_of(code, f"the configs of topic {name} could not be read", said)
@@ -251,14 +283,14 @@ class Cluster:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
 
-    async def refresh(self, topics: Iterable[str]) -> None:
-        """Ask a broker for what it knows of topics; those that it does not know are not known any more.
+    async def refresh(self, topics: Iterable[str], node_id: int | None = None) -> None:
+        """Ask a broker, whichever or that one, for topics; those that it does not know are not known any more.
 
         Raises:
             BrokerUnavailableError: It does not answer.
             BrokerError: It refuses to tell.
         """
-        response = await self.metadata(topics)
+        response = await self.metadata(topics, node_id)
         found = {}
         for code, name, _internal, partitions in response.topics:
             if code == NONE:
@@ -267,15 +299,15 @@ class Cluster:
                 self._topics.pop(name, None)
             else:
                 raise error_of(code, f"topic {name} cannot be used")
-        limits = await self._limits(found)
+        limits = await self._limits(found, node_id)
         for name, leaders in found.items():
             self._topics[name] = KnownTopic(leaders, limits.get(name, BATCH_BYTES_MAX))
             self._stale.discard(name)
 
-    async def _limits(self, topics: Iterable[str]) -> dict[str, int]:
+    async def _limits(self, topics: Iterable[str], node_id: int | None) -> dict[str, int]:
         """Return the topics' `max.message.bytes`; who may not read configs lives with Kafka's default."""
         try:
-            entries = await self.topic_configs(topics, ["max.message.bytes"])
+            entries = await self.topic_configs(topics, ["max.message.bytes"], node_id)
         except BrokerUnavailableError:
             raise
         except BrokerError:
