@@ -37,6 +37,7 @@ def open_broker(
         ConfigError: The URL is none of these.
         LogLockedError: Another process uses the directory.
         BrokerUnavailableError: No Kafka broker answers at the addresses.
+        BrokerError: TLS or the login failed.
         CorruptBatchError: The log is damaged.
     """
     place, asked, option = url.partition("?")

@@ -54,6 +54,7 @@ class KafkaBroker:
 
         Raises:
             BrokerUnavailableError: None of the addresses answers.
+            BrokerError: TLS or the login failed.
         """
         self._by_record = unknown_shape() is not None if by_record is None else by_record
         self._thread = ClientThread()

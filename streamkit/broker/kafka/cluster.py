@@ -14,13 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamkit.broker.kafka.authentication import client_arguments
 from streamkit.broker.kafka.client_thread import retried
 from streamkit.broker.kafka.errors import NONE, UNKNOWN_TOPICS, error_of, translated
+from streamkit.broker.kafka.refusals import refusal_of
 from streamkit.broker.kafka.settings import KafkaSettings
 from streamkit.broker.topics import unknown_topic
 from streamkit.errors import BrokerError, BrokerUnavailableError, ConfigError
@@ -67,29 +68,35 @@ class Cluster:
         self._stale: set[str] = set()
         self._coordinators: dict[tuple[CoordinationType, str], int] = {}
         self._connection_count = SHARED
+        self._reached: set[int] = set()
 
     async def open(self) -> None:
         """Find the cluster.
 
         Raises:
             BrokerUnavailableError: None of the addresses answers.
+            BrokerError: TLS or the login failed.
             ConfigError: A broker advertises an address to which nothing may be sent in clear.
         """
         failure = await retried(self._open, self.settings.request_timeout_ms)
         if failure is not None:
             raise failure
 
-    async def _open(self) -> BrokerUnavailableError | None:
+    async def _open(self) -> BrokerError | None:
         """Make one attempt; return why no further one is of use."""
         make: Any = AIOKafkaClient
         client = make(**client_options(self.settings))
         try:
             await client.bootstrap()
         except (KafkaError, OSError, ValueError, KeyError) as error:
+            for host, port, _family in client.hosts:
+                refusal = await refusal_of(host, port, client_options(self.settings))
+                if refusal is not None:
+                    return refusal
             return BrokerUnavailableError(
                 f"no Kafka broker answers at {self.settings.bootstrap}",
                 detail=str(error),
-                hint="see whether it runs, and whether the address is its advertised listener",
+                hint="see whether it runs, whether the address is its advertised listener, and security_protocol",
             )
         if client.get_random_node() is None:
             # A broker that has just started serves before it knows of itself.
@@ -143,13 +150,32 @@ class Cluster:
 
         Raises:
             BrokerUnavailableError: There was no answer; the broker may have done it.
+            BrokerError: TLS or the login failed at a broker that has never answered. Nothing was sent.
         """
         self._check_encrypted(node_id)
         try:
-            return await self._client.send(node_id, request, group=connection)
+            answer = await self._client.send(node_id, request, group=connection)
         except Exception as error:
+            if isinstance(error, NodeNotReadyError):
+                await self._check_refused(node_id)
             # A KeyError is aiokafka's own, when a connection was closed while a request timed out on it.
             raise translated(error, f"Kafka broker {node_id} did not answer a {type(request).__name__}") from error
+        self._reached.add(node_id)
+        return answer
+
+    async def _check_refused(self, node_id: int) -> None:
+        """Say why a broker cannot be reached, if it never was: later a login may fail for a while, and is tried again.
+
+        Raises:
+            BrokerError: TLS or the login failed.
+        """
+        broker = self._client.cluster.broker_metadata(node_id)
+        secured = self.settings.security.encrypted or self.settings.security.sasl
+        if broker is None or not secured or node_id in self._reached:
+            return
+        refusal = await refusal_of(broker.host, broker.port, client_options(self.settings))
+        if refusal is not None:
+            raise refusal
 
     def _check_encrypted(self, node_id: int) -> None:
         """Refuse a broker that advertises an address to which nothing may be sent in clear.

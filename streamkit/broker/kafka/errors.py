@@ -19,13 +19,23 @@ from streamkit.errors import (
     StreamkitError,
 )
 
-__all__ = ["DUPLICATE_SEQUENCE", "NONE", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPICS", "error_of", "translated"]
+__all__ = [
+    "AUTHENTICATION_REFUSED",
+    "DUPLICATE_SEQUENCE",
+    "NONE",
+    "OFFSET_OUT_OF_RANGE",
+    "UNKNOWN_TOPICS",
+    "error_of",
+    "translated",
+]
 
 NONE: Final = 0
 OFFSET_OUT_OF_RANGE: Final = 1
 DUPLICATE_SEQUENCE: Final = 46
 UNKNOWN_TOPICS: Final = frozenset({3, 17, 100})
 """No such topic or partition, no such name, no such topic id."""
+AUTHENTICATION_REFUSED: Final = frozenset({33, 34, 58})
+"""No such SASL mechanism, not at this point, no such user or another password."""
 
 _RETRIABLE: Final = frozenset(
     {3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 41, 51, 52, 56, 60, 72, 74, 75, 78, 88, 89, 100}
