@@ -296,7 +296,9 @@ def _cluster_id(directory: Path) -> str:
     file = directory / "cluster_id"
     if not file.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        file.write_text(urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="), encoding="utf-8")
+        # One that begins with a dash would be taken for an option of the storage tool.
+        text = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        file.write_text(text.replace("-", "_"), encoding="utf-8")
     return file.read_text(encoding="utf-8")
 
 
