@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from data import PARTITIONS, SEED
-from kafka_systems import GUARANTEES, HERE, RUNS, java_command, renamed_job
+from kafka_systems import GUARANTEES, HERE, RUNS, STREAMS, java_command, renamed_job
 from kafka_topics import Topics, partition_of
 from measuring import ROOT
 
@@ -51,6 +51,7 @@ def running_count(bootstrap: str, name: str, system: str, guarantee: str, direct
     """Return the command that runs a system's running count from `NAME-in` to `NAME-out` at its best for latency."""
     if system != "streamkit":
         return java_command(
+            STREAMS,
             ("-Xmx2g",),
             job="running",
             bootstrap=bootstrap,

@@ -19,7 +19,6 @@ from measuring import CACHE, ROOT
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 FETCHED = ROOT / ".cache" / "peers"
-JARS, CLASSES = FETCHED / "jars", FETCHED / "classes"
 PYTHON_PEERS = {"quix": "quixstreams==3.28.1", "faust": "faust-streaming==0.15.3"}
 RUNS = CACHE / f"kafka-run-{os.getpid()}"
 """State and renamed jobs of this process's runs: two benchmarks at once keep out of each other's way."""
@@ -28,6 +27,28 @@ SECONDS_MAX = 900
 COMMIT_MS = 1000
 GUARANTEES = {"exactly-once": "exactly_once_v2", "at-least-once": "at_least_once"}
 THROUGHPUT_JVM = ("-Xmx2g", "-XX:+UseParallelGC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JavaPeer:
+    """A Java program: the directory of its sources and its pom, its main class, and where jars and classes are kept."""
+
+    sources: Path
+    main: str
+    fetched: Path
+
+    @property
+    def jars(self) -> Path:
+        """Where the jars of its pom are kept."""
+        return self.fetched / "jars"
+
+    @property
+    def classes(self) -> Path:
+        """Where it is compiled to."""
+        return self.fetched / "classes"
+
+
+STREAMS = JavaPeer(sources=PEERS, main="Peer", fetched=FETCHED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +110,7 @@ class Systems:
             "grace_s": grace_s,
             "shuffle": str(work.shuffle).lower(),
         }
-        command = java_command(THROUGHPUT_JVM, **arguments, **self._common(work, name, output, directory))
+        command = java_command(STREAMS, THROUGHPUT_JVM, **arguments, **self._common(work, name, output, directory))
         return self._peer(work, output, "Kafka Streams", command)
 
     def python_peer(self, work: Work, peer: str) -> Ran:
@@ -134,29 +155,39 @@ class Systems:
         }
 
 
-def fetch_peers(*python_peers: str) -> None:
+def fetch_peers(*peers: JavaPeer | str) -> None:
     """Get the jars and the virtual environments that are not there yet, and compile the Java programs."""
-    pom = PEERS / "pom.xml"
-    if not (JARS / pom.name).is_file() or (JARS / pom.name).read_bytes() != pom.read_bytes():
-        shutil.rmtree(JARS, ignore_errors=True)
-        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"]
+    for peer in peers:
+        if isinstance(peer, JavaPeer):
+            _fetch_java(peer)
+        else:
+            _fetch_python(peer)
+
+
+def _fetch_java(peer: JavaPeer) -> None:
+    pom, jars = peer.sources / "pom.xml", peer.jars
+    if not (jars / pom.name).is_file() or (jars / pom.name).read_bytes() != pom.read_bytes():
+        shutil.rmtree(jars, ignore_errors=True)
+        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
         subprocess.run(command, check=True)
-        shutil.copy(pom, JARS)
-    sources = [str(path) for path in sorted(PEERS.glob("*.java"))]
-    subprocess.run(["javac", "-Xlint:all", "-cp", f"{JARS}/*", "-d", str(CLASSES), *sources], check=True)
-    for peer in python_peers:
-        python, mark = FETCHED / peer / "bin" / "python", FETCHED / peer / PYTHON_PEERS[peer]
-        if not mark.exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(FETCHED / peer)], check=True)
-            subprocess.run([str(python), "-m", "pip", "-q", "install", PYTHON_PEERS[peer]], check=True)
-            mark.touch()
+        shutil.copy(pom, jars)
+    sources = [str(path) for path in sorted(peer.sources.glob("*.java"))]
+    subprocess.run(["javac", "-Xlint:all", "-cp", f"{jars}/*", "-d", str(peer.classes), *sources], check=True)
 
 
-def java_command(jvm: tuple[str, ...], **arguments: object) -> list[str]:
+def _fetch_python(peer: str) -> None:
+    python, mark = FETCHED / peer / "bin" / "python", FETCHED / peer / PYTHON_PEERS[peer]
+    if not mark.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(FETCHED / peer)], check=True)
+        subprocess.run([str(python), "-m", "pip", "-q", "install", PYTHON_PEERS[peer]], check=True)
+        mark.touch()
+
+
+def java_command(peer: JavaPeer, jvm: tuple[str, ...], **arguments: object) -> list[str]:
     """Return the command that runs a Java program of the peers."""
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
     given = [f"{name}={value}" for name, value in arguments.items()]
-    return ["java", *jvm, quiet, "-cp", f"{CLASSES}:{JARS}/*", "Peer", *given]
+    return ["java", *jvm, quiet, "-cp", f"{peer.classes}:{peer.jars}/*", peer.main, *given]
 
 
 def renamed_job(path: Path, names: dict[str, str], directory: Path) -> Path:
