@@ -45,7 +45,7 @@ coverage: $(READY)  ## the branches that no test takes
 bench: $(READY)  ## measure against other ways to compute the same
 	$(BIN)/python benchmarks/run.py
 
-bench-kafka: $(READY)  ## the same on a real Kafka, and Kafka Streams, Quix and Faust on the same topics
+bench-kafka: $(READY)  ## the same on a real Kafka, and Kafka Streams, Flink SQL, Quix and Faust on the same topics
 	$(BIN)/python benchmarks/kafka.py
 
 bench-peers: $(READY)  ## those other systems alone

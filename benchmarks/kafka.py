@@ -24,7 +24,7 @@ import data  # the benchmarks are scripts beside each other, not a package
 from kafka_cluster import USER_JVM, KafkaCluster
 from kafka_latency import measure_latency
 from kafka_restart import measure_restart
-from kafka_systems import HERE, PYTHON_PEERS, RUNS, STREAMS, Ran, Systems, Work, check_last_hot, fetch_peers
+from kafka_systems import FLINK, HERE, PYTHON_PEERS, RUNS, STREAMS, Ran, Systems, Work, check_last_hot, fetch_peers
 from kafka_tools import JARS
 from kafka_topics import KEPT, Topics
 from measuring import CACHE, ROOT
@@ -78,6 +78,7 @@ class Tables:
         yield from self._ours(work)
         yield self._streams(work, "exactly-once")
         yield self._streams(work, "at-least-once")
+        yield System(name="Flink SQL, at-least-once", work=work, run=self.systems.flink_sql)
 
     def _keyed(self) -> Iterator[System]:
         work = self._bids("bids_keyed", HERE / "jobs" / "keyed_auctions.py", shuffle=False)
@@ -186,7 +187,7 @@ def main() -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # As an installer leaves it: a working tree may be forbidden to keep its bytecode.
     compileall.compile_dir(ROOT / "streamkit", quiet=1)
-    fetch_peers(STREAMS, *(PYTHON_PEERS if "words" in asked.only else ()))
+    fetch_peers(STREAMS, *([FLINK] if "hot" in asked.only else []), *(PYTHON_PEERS if "words" in asked.only else ()))
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kafka-", dir=CACHE) as directory:
         settings = {f"log.{name}": value for name, value in KEPT.items()}

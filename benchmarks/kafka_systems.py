@@ -49,6 +49,7 @@ class JavaPeer:
 
 
 STREAMS = JavaPeer(sources=PEERS, main="Peer", fetched=FETCHED)
+FLINK = JavaPeer(sources=PEERS / "flink", main="FlinkHotAuctions", fetched=FETCHED / "flink")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,14 @@ class Systems:
         }
         command = java_command(STREAMS, THROUGHPUT_JVM, **arguments, **self._common(work, name, output, directory))
         return self._peer(work, output, "Kafka Streams", command)
+
+    def flink_sql(self, work: Work) -> Ran:
+        """Run Flink SQL with parallelism 2 and without checkpoints; it knows the hot auctions only."""
+        name, output, directory = self._fresh(work)
+        # It unpacks jars of its own there.
+        jvm = (*THROUGHPUT_JVM, f"-Djava.io.tmpdir={directory}")
+        command = java_command(FLINK, jvm, **self._common(work, name, output, directory))
+        return self._peer(work, output, "Flink SQL", command)
 
     def python_peer(self, work: Work, peer: str) -> Ran:
         """Run a peer that is written in Python, in its own virtual environment."""
@@ -184,10 +193,10 @@ def _fetch_python(peer: str) -> None:
 
 
 def java_command(peer: JavaPeer, jvm: tuple[str, ...], **arguments: object) -> list[str]:
-    """Return the command that runs a Java program of the peers."""
+    """Return the command that runs a Java program of the peers; a directory `META-INF` of its sources is seen."""
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
     given = [f"{name}={value}" for name, value in arguments.items()]
-    return ["java", *jvm, quiet, "-cp", f"{peer.classes}:{peer.jars}/*", peer.main, *given]
+    return ["java", *jvm, quiet, "-cp", f"{peer.classes}:{peer.sources}:{peer.jars}/*", peer.main, *given]
 
 
 def renamed_job(path: Path, names: dict[str, str], directory: Path) -> Path:
