@@ -11,6 +11,8 @@ producer too, after the task's own (`opening`), so that nobody moves offsets whi
 The steps stand in one tuple, in their order; tests crash before each of them.
 """
 
+import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,11 +24,15 @@ from streamkit.runtime.build import transactional_id
 from streamkit.runtime.commit import Observe
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note, Run, RunMark
+from streamkit.seams import Clock
 from streamkit.topology import Topology
 
-__all__ = ["SETUP_STEPS", "fix_run", "run_ended", "setup_id"]
+__all__ = ["SETUP_STEPS", "RunRequest", "check_counts", "fix_run", "run_ended", "setup_id"]
 
 _ATTEMPTS_MAX: Final = 20
+_PAUSE_MIN_MS: Final = 50
+_PAUSE_MAX_MS: Final = 3200
+"""Twenty attempts wait for half a minute on average."""
 
 Marks = dict[TopicPartition, RunMark]
 
@@ -36,15 +42,9 @@ def setup_id(job: str) -> str:
     return transactional_id(job, "setup")
 
 
-def fix_run(
-    topology: Topology,
-    broker: Broker,
-    options: RunOptions,
-    counts: Mapping[str, int],
-    task_ids: Sequence[str],
-    observe: Observe,
-) -> tuple[Marks, bool]:
-    """Return what the run reads of each source partition, and whether it is finished.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What is to be fixed.
 
     Args:
         topology: Of the job.
@@ -52,21 +52,46 @@ def fix_run(
         options: Say whether the last run is resumed.
         counts: The partitions of each topic.
         task_ids: Of all tasks.
+    """
+
+    topology: Topology
+    broker: Broker
+    options: RunOptions
+    counts: Mapping[str, int]
+    task_ids: Sequence[str]
+
+    @property
+    def sources(self) -> list[TopicPartition]:
+        """All partitions of all sources."""
+        return [
+            TopicPartition(topic, partition)
+            for sub in self.topology.sub_topologies
+            for topic in sub.source_topics
+            for partition in range(self.counts[topic])
+        ]
+
+    def group(self) -> Group:
+        """The group of the job."""
+        return self.broker.group(self.topology.job)
+
+
+def fix_run(job: RunRequest, clock: Clock, observe: Observe) -> tuple[Marks, bool]:
+    """Return what the run reads of each source partition, and whether it is finished.
+
+    Two workers that begin the same run fence each other; each waits before its next attempt, longer each time and not
+    as long as the other.
+
+    Args:
+        job: What is to be fixed.
+        clock: For that pause.
         observe: Told each step's name before it.
 
     Raises:
         TopologyError: A source had another partition count. Nothing was written.
         ProducerFencedError: Others fix a run at the same time, again and again.
     """
-    sources = [
-        TopicPartition(topic, partition)
-        for sub in topology.sub_topologies
-        for topic in sub.source_topics
-        for partition in range(counts[topic])
-    ]
-    job = _Job(topology=topology, broker=broker, options=options, counts=counts, task_ids=task_ids, sources=sources)
     before = _Before.read(job)
-    if before.resumed_by(options):
+    if before.resumed_by(job.options):
         return before.marks, before.finished
     failed: list[ProducerFencedError | CommitFailedError] = []
     while len(failed) < _ATTEMPTS_MAX:
@@ -78,7 +103,33 @@ def fix_run(
             failed.append(error)
         finally:
             marking.close()
+        clock.wait(threading.Event(), _pause_ms(len(failed), job.options.worker_id, clock))
     raise failed[-1]
+
+
+def _pause_ms(failures: int, worker_id: str, clock: Clock) -> float:
+    """Return a pause that no other worker makes: drawn from its id and the moment."""
+    most_ms = min(_PAUSE_MIN_MS << failures, _PAUSE_MAX_MS)
+    return zlib.crc32(f"{worker_id} {clock.monotonic_ms()}".encode()) % most_ms
+
+
+def check_counts(committed: Mapping[TopicPartition, CommittedOffset], counts: Mapping[str, int]) -> None:
+    """Check that sources have the partitions that they had when the run began.
+
+    Args:
+        committed: The offsets of the job's group.
+        counts: The partitions of each topic there is.
+
+    Raises:
+        TopologyError: A source had another partition count.
+    """
+    for place, offset in committed.items():
+        was_count = Note.from_text(offset.metadata).partition_count
+        if was_count and counts.get(place.topic, was_count) != was_count:
+            raise TopologyError(
+                f"{place.topic!r} had {was_count} partitions when the job first ran, now it has {counts[place.topic]}",
+                hint="a changed count moves keys: give the job a new name to read everything again",
+            )
 
 
 def run_ended(
@@ -96,23 +147,10 @@ def run_ended(
     return _all_ended(topology, notes, counts, run)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    topology: Topology
-    broker: Broker
-    options: RunOptions
-    counts: Mapping[str, int]
-    task_ids: Sequence[str]
-    sources: Sequence[TopicPartition]
-
-    def group(self) -> Group:
-        return self.broker.group(self.topology.job)
-
-
 class _Marking:
     """One attempt to fix a run."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: RunRequest) -> None:
         self._job = job
         self._producer: Producer | None = None
         self._before: _Before | None = None
@@ -207,15 +245,15 @@ class _Before:
     finished: bool
 
     @classmethod
-    def read(cls, job: _Job) -> "_Before":
+    def read(cls, job: RunRequest) -> "_Before":
         """Read it.
 
         Raises:
             TopologyError: A source had another partition count.
         """
         committed = job.group().committed()
+        check_counts(committed, job.counts)
         notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
-        _check_counts(notes, job.counts)
         marks = {place: mark for place in job.sources if place in notes and (mark := notes[place].mark) is not None}
         last = max((mark.run.number for mark in marks.values()), default=0)
         bounded = any(mark.run.bounded for mark in marks.values())
@@ -259,16 +297,6 @@ class _Before:
         last = self.last
         left_run = last.number if last.bounded and not self.finished else 0
         return Run(number=last.number + 1, bounded=bounded, published_ms=published_ms, left_run=left_run)
-
-
-def _check_counts(notes: Mapping[TopicPartition, Note], counts: Mapping[str, int]) -> None:
-    for place, note in notes.items():
-        if note.partition_count and counts.get(place.topic, note.partition_count) != note.partition_count:
-            raise TopologyError(
-                f"{place.topic!r} had {note.partition_count} partitions when the job first ran, "
-                f"now it has {counts[place.topic]}",
-                hint="a changed count moves keys: give the job a new name to read everything again",
-            )
 
 
 def _all_ended(topology: Topology, notes: Mapping[TopicPartition, Note], counts: Mapping[str, int], run: int) -> bool:

@@ -14,10 +14,11 @@ from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan, task_id
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.keys_check import warn_of_misplaced_keys
-from streamkit.runtime.marks import fix_run
+from streamkit.runtime.marks import RunRequest, fix_run
 from streamkit.runtime.operators.stateless import StepCheck
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
+from streamkit.seams import Clock, SystemClock
 from streamkit.topology import SubTopology, Topology
 
 __all__ = ["JobPlan", "count_tasks", "prepare"]
@@ -38,7 +39,12 @@ class JobPlan:
 
 
 def prepare(
-    topology: Topology, broker: Broker, options: RunOptions, check: StepCheck, observe: Observe = unobserved
+    topology: Topology,
+    broker: Broker,
+    options: RunOptions,
+    check: StepCheck,
+    observe: Observe = unobserved,
+    clock: Clock | None = None,
 ) -> JobPlan:
     """Check and make the topics, and fix what this run reads.
 
@@ -48,6 +54,7 @@ def prepare(
         options: What the user asked for.
         check: Wraps columnar steps.
         observe: Told each step of fixing the run before it.
+        clock: For pauses while others fix the run at the same time; the machine's without it.
 
     Raises:
         UnknownTopicError: A source topic does not exist. Nothing was made.
@@ -58,7 +65,8 @@ def prepare(
     warn_of_misplaced_keys(topology, broker, topics)
     counts = _make_topics(topology, broker, topics, task_counts)
     task_ids = [task_id(sub.index, part) for sub in topology.sub_topologies for part in range(task_counts[sub.index])]
-    marks, finished = fix_run(topology, broker, options, counts, task_ids, observe)
+    request = RunRequest(topology=topology, broker=broker, options=options, counts=counts, task_ids=task_ids)
+    marks, finished = fix_run(request, clock or SystemClock(), observe)
     run = next(iter(marks.values())).run
     channels = {
         repartition.topic: tuple(

@@ -72,7 +72,7 @@ class Worker:
                 intact; the next run goes on from there.
         """
         started_ms = self._clock.monotonic_ms()
-        plan = prepare(self._topology, self._broker, self._options, unchecked, self._observe)
+        plan = prepare(self._topology, self._broker, self._options, unchecked, self._observe, self._clock)
         if plan.finished:
             return self._summary(started_ms, already_finished=True, finished=True)
         environment = RunnerEnvironment(

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from machine import Machine
@@ -118,6 +118,25 @@ def test_runs_are_numbered_and_an_unbounded_one_goes_on_for_ever() -> None:
     kinds = [False, False, True, True, False, False]
     numbers = [prepared(machine, SCENARIOS["table"].build(), bounded=bounded).run.number for bounded in kinds]
     assert numbers == [1, 1, 2, 2, 3, 3]
+
+
+def test_workers_that_fence_each_other_while_they_fix_a_run_pause_apart() -> None:
+    """Without a pause, or with equal ones, each fences the other until both give up."""
+    pauses_ms = []
+    for worker_id in ("one", "two"):
+        machine = Machine(SCENARIOS["table"].build(), {"readings": 1})
+        rivals = iter(range(4))
+
+        def rival(step: str, machine: Machine = machine, rivals: Iterator[int] = rivals) -> None:
+            if step == "begin_marks" and next(rivals, None) is not None:
+                machine.broker.producer("table-setup").close()
+
+        options = RunOptions(worker_id=worker_id)
+        plan = prepare(machine.topology, machine.broker, options, unchecked, rival, machine.clock)
+        assert plan.run.number == 1
+        pauses_ms.append(machine.clock.monotonic_ms())
+    assert pauses_ms[0] != pauses_ms[1]
+    assert 0 < min(pauses_ms) < max(pauses_ms) < 4 * 800
 
 
 STEPS = [step.__name__ for step in SETUP_STEPS]
