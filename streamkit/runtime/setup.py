@@ -14,7 +14,7 @@ from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan, task_id
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.keys_check import warn_of_misplaced_keys
-from streamkit.runtime.marks import RunRequest, fix_run
+from streamkit.runtime.marks import RunRequest, check_counts, fix_run
 from streamkit.runtime.operators.stateless import StepCheck
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
@@ -62,6 +62,9 @@ def prepare(
     """
     topics = broker.admin.describe_topics()
     task_counts = count_tasks(topology, topics)
+    check_counts(
+        broker.group(topology.job).committed(), {name: topic.partition_count for name, topic in topics.items()}
+    )
     warn_of_misplaced_keys(topology, broker, topics)
     counts = _make_topics(topology, broker, topics, task_counts)
     task_ids = [task_id(sub.index, part) for sub in topology.sub_topologies for part in range(task_counts[sub.index])]
@@ -149,6 +152,7 @@ def _make_topics(
         if topic in topics and topics[topic].partition_count != count:
             raise TopologyError(
                 f"internal topic {topic!r} has {topics[topic].partition_count} partitions, the job now needs {count}",
+                detail=_reason(topology, topic, topics),
                 hint="partition counts are part of the state: set shards= back, or give the job a new name",
             )
     for sub in topology.sub_topologies:
@@ -160,6 +164,14 @@ def _make_topics(
             broker.admin.create_topic(topic, count, config)
     counts = {topic: description.partition_count for topic, description in topics.items()}
     return counts | {topic: count for topic, (count, _) in wanted.items()}
+
+
+def _reason(topology: Topology, internal: str, topics: Mapping[str, TopicDescription]) -> str:
+    """Say which sources decide the count of a changelog; behind a shuffle `shards=` does."""
+    for sub in topology.sub_topologies:
+        if sub.source_topics and any(store.changelog_topic == internal for store in sub.stores):
+            return ", ".join(f"{topic!r} has {topics[topic].partition_count} partitions" for topic in sub.source_topics)
+    return ""
 
 
 def _internal_topics(topology: Topology, task_counts: Mapping[int, int]) -> dict[str, tuple[int, Mapping[str, str]]]:
