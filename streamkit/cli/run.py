@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913  # a parameter an option
     topology = compile_graph(load_job(job).build())
     if workers > 1 and not url.startswith("kafka://"):
         raise ConfigError(
-            f"--workers {workers} goes with Kafka: one process uses an embedded log at a time, for now",
+            f"--workers {workers} goes with Kafka: one process uses an embedded log at a time",
             detail=f"the broker is {url}",
             hint="leave --workers out, or use --broker kafka://host:9092",
         )
