@@ -9,6 +9,7 @@ import pytest
 from command_line import done
 from hot_bids import WINDOWS_COUNT, answer, closed_form, cold_start, fill
 from jobs_apart import job_file
+from outcomes import settle
 from workers import read
 
 from streamkit.broker import open_broker
@@ -42,5 +43,6 @@ def test_no_bid_is_late_in_processes_that_run_apart(
         printed = done("run", file.name, "--broker", url, *options, cwd=tmp_path)
         summary = orjson.loads(printed.splitlines()[-1])
         assert (summary["records_in"], summary["late"], summary["finished"]) == (bids_count, 0, True)
+        settle(broker, prefix)
         found = answer([(key, value) for key, value, _ in read(broker, f"{prefix}hot_auctions")])
     assert found == closed_form(WINDOWS_COUNT)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 from jobs_apart import job_apart
+from outcomes import settle
 from workers import read, running, until, worker
 
 from streamkit.broker import Admin, Broker, Fetched, Fetcher, Group, Isolation, Producer
@@ -169,6 +170,7 @@ def cold_start(broker: Broker, prefix: str, directory: Path, workers_count: int)
         until(lambda: all(ends))
     summaries = [end for ended in ends for end in ended]
     assert all(isinstance(summary, Summary) and summary.finished and summary.late == 0 for summary in summaries)
+    settle(broker, prefix)
     found = answer([(key, value) for key, value, _ in read(broker, f"{prefix}hot_auctions")])
     assert found == closed_form(WINDOWS_COUNT)
     late_count, seen_count = watched.bids_late_by_one_clock()
