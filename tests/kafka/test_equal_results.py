@@ -167,8 +167,8 @@ def test_outputs_and_digests_are_those_of_the_embedded_log(
     job, how = job_apart(name, prefix, tmp_path), (guarantee, workers_count)
     here = run_both_ways(f"log://{tmp_path}/log", job, JOBS[name], prefix, tmp_path / "here", how)
     there = run_both_ways(f"kafka://{kafka}", job, JOBS[name], prefix, tmp_path / "there", how)
-    # Not compared: windows left open behind a shuffle by a run without an end. They were seen to differ on a machine
-    # under load, with everything read and committed; the cause is not known.
+    # Not compared: what windows a run without an end leaves open behind a shuffle. A shard without rows is told of a
+    # watermark once it moved by a window's step, so that depends on where commits fell: the positions are not equal.
     first = 1 if name == "hot_auctions" else 0
     for one, other in zip(there[first:], here[first:], strict=True):
         assert (one.offsets, one.digests) == (other.offsets, other.digests)
