@@ -16,6 +16,7 @@ from streamkit.seams import Clock
 __all__ = ["Retries", "is_taken"]
 
 _ATTEMPTS_MAX: Final = 5
+"""How often one thing may fail in a way that a broker's absence alone does not explain; absences are not among them."""
 _RETRIES_MAX: Final = 64
 """With the pauses below, a broker that does not answer is given about five minutes."""
 _RETRY_MIN_MS: Final = 100.0
@@ -37,6 +38,8 @@ class Retries:
         """Nothing has failed yet."""
         self._clock = clock
         self._counts: dict[str, int] = defaultdict(int)
+        self._lasting_counts: dict[str, int] = defaultdict(int)
+        """Of the failures above, those that are neither an absence of the broker nor another owner."""
         self._in_use_since_ms: dict[str, float] = {}
 
     def pause_ms(self, what: str, error: StreamkitError) -> float:
@@ -53,10 +56,15 @@ class Retries:
         self._counts[what] += 1
         count = self._counts[what]
         patient = error.answer is Answer.RETRY
-        if not is_taken(error):
-            if not patient and not isinstance(error, CommitFailedError) and error.answer is not Answer.RESTORE:
+        if patient:
+            if count > _RETRIES_MAX:
                 raise error
-            if count > (_RETRIES_MAX if patient else _ATTEMPTS_MAX):
+        elif not is_taken(error):
+            if not isinstance(error, CommitFailedError) and error.answer is not Answer.RESTORE:
+                raise error
+            # Counted apart: after a long outage the first commit may fail once more, and is no sixth attempt.
+            self._lasting_counts[what] += 1
+            if self._lasting_counts[what] > _ATTEMPTS_MAX:
                 raise error
         pauses = count > 1 or patient or is_taken(error)
         return min(_RETRY_MIN_MS * 2.0 ** min(count, 10), _RETRY_MAX_MS) if pauses else 0.0
@@ -64,4 +72,5 @@ class Retries:
     def went_well(self, what: str) -> None:
         """Forget the failures: the next one is the first."""
         self._counts.pop(what, None)
+        self._lasting_counts.pop(what, None)
         self._in_use_since_ms.pop(what, None)
