@@ -14,7 +14,7 @@ from streamkit.broker.kafka.errors import NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_TOP
 from streamkit.broker.kafka.offsets import list_offsets, out_of_range
 from streamkit.broker.protocols import LAST_STABLE, OffsetSpec, TopicDescription
 from streamkit.broker.topics import INTERNAL_SUFFIXES, check_same, check_topic, unknown_topic
-from streamkit.errors import BrokerUnavailableError
+from streamkit.errors import BrokerUnavailableError, UnknownTopicError
 from streamkit.records import TopicPartition
 
 __all__ = ["KafkaAdmin"]
@@ -110,7 +110,11 @@ class KafkaAdmin:
 
         async def lead() -> None:
             self._cluster.forget([name])
-            await self._cluster.leaders(TopicPartition(name, index) for index in range(partition_count))
+            try:
+                await self._cluster.leaders(TopicPartition(name, index) for index in range(partition_count))
+            except UnknownTopicError as error:
+                # It was made: whoever says so has not heard of it yet, such as a broker that was started just now.
+                raise BrokerUnavailableError(f"not all brokers know topic {name} yet", detail=error.primary) from error
 
         async def heard() -> None:
             late = [node_id for node_id, count in (await self._cluster.everywhere(name)).items() if not count]
