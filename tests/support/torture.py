@@ -1,6 +1,5 @@
 """What every test of the fault suite needs: entries that keep coming, a worker that goes on, and an end to judge."""
 
-import contextlib
 import math
 import os
 import random
@@ -39,11 +38,16 @@ def times(sample: int, torture: int) -> int:
     return max(sample, math.ceil(torture * TORTURE))
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> float:
-    """Wait until something that nobody tells of is so; return how long it took."""
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    seconds: float = WAIT_SECONDS,
+    told: Callable[[], str] = lambda: "",
+) -> float:
+    """Wait until something that nobody tells of is so; return how long it took. `told` says what there was instead."""
     begin, nothing = time.monotonic(), threading.Event()
     while not condition():
-        assert time.monotonic() - begin < seconds, f"{what}: not within {seconds:.0f} s"
+        assert time.monotonic() - begin < seconds, f"{what}: not within {seconds:.0f} s. {told()}"
         nothing.wait(0.02)
     return time.monotonic() - begin
 
@@ -239,23 +243,33 @@ def lag(broker: Broker, job: str) -> int:
     return sum(ends[place] - (committed[place].offset if place in committed else 0) for place in places)
 
 
-def catch_up(broker: Broker, job: str, seconds: float = WAIT_SECONDS) -> float:
+def catch_up(broker: Broker, job: str, seconds: float = WAIT_SECONDS, worker: WorkerThread | None = None) -> float:
     """Wait until a job has committed, in every partition, all that is in its input now; return how long it took.
 
-    Brokers that do not answer are asked again.
+    Brokers that do not answer are asked again. A worker that has ended is not waited for.
     """
     places = [TopicPartition(f"{job}-entries", partition) for partition in range(PARTITIONS)]
     goals: dict[TopicPartition, int] = {}
+    seen: dict[TopicPartition, int] = {}
+    refused: list[BrokerUnavailableError] = []
 
     def reached() -> bool:
-        with contextlib.suppress(BrokerUnavailableError):
+        assert worker is None or worker.running, f"the worker has ended: {worker.errors}"
+        try:
             if not goals:
                 goals.update(broker.admin.list_offsets(dict.fromkeys(places, LATEST)))
-            committed = broker.group(job).committed()
-            return all(place in committed and committed[place].offset >= goal for place, goal in goals.items())
-        return False
+            seen.update({place: at.offset for place, at in broker.group(job).committed().items()})
+        except BrokerUnavailableError as error:
+            refused.append(error)
+            return False
+        return all(seen.get(place, -1) >= goal for place, goal in goals.items())
 
-    return wait_until(reached, f"the job catches up with {goals}", seconds)
+    def told() -> str:
+        behind = {str(place): f"{seen.get(place)} of {goal}" for place, goal in goals.items()}
+        commits = worker and f"{worker.commit_count} commits, {worker.errors}"
+        return f"committed {behind or 'of an unknown end'}; no answer {len(refused)} times: {refused[-1:]}; {commits}"
+
+    return wait_until(reached, "the job catches up", seconds, told)
 
 
 def settled(broker: Broker, job: str, seconds: float = WAIT_SECONDS) -> oracle.History:
