@@ -22,6 +22,7 @@ import orjson
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Fetcher, Producer
 from streamkit.errors import (
     Answer,
+    BrokerUnavailableError,
     CorruptBatchError,
     RunReplacedError,
     StoreDamagedError,
@@ -237,9 +238,19 @@ class Opening:
         transaction = max((note.transaction for note in self._notes.values()), default=0)
         if self._position.transaction != transaction:
             self._check_ours()
-            raise TaskCorruptedError(
+            primary = (
                 f"task {self._plan.task_id} of job {self._plan.topology.job} is at transaction "
-                f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets",
+                f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets"
+            )
+            if self._position.transaction > transaction:
+                # They were committed together, so the answer was old: Kafka's coordinator tells what enough replicas
+                # have, and after an outage of all brokers they may lack the end of the offsets' log for a while.
+                raise BrokerUnavailableError(
+                    primary,
+                    hint="see whether all of Kafka's brokers are up; if so, the offsets were changed from outside",
+                )
+            raise TaskCorruptedError(
+                primary,
                 hint="the changelog or the offsets were changed from outside; give the job a new name to start over",
             )
         if transaction == 0:
