@@ -21,7 +21,7 @@ for name, count in EXAMPLES.items():
     settings.register_profile(name, max_examples=count, deadline=None, derandomize=False, print_blob=True)
 settings.load_profile(PROFILE)
 
-_DESELECTED = pytest.StashKey[str]()
+_DESELECTED = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -52,22 +52,29 @@ def kafka() -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs programs that are not here; with CI=true it stays, and fails."""
+    """Deselect the fault suite unless it is asked for, and what needs programs that are not here. CI must have them."""
+    said = []
+    if "STREAMKIT_TORTURE" not in os.environ:
+        said.append(_without(config, items, {"fault"}, "of the fault suite: see make torture-kafka"))
     lacking = missing_tools()
-    if not lacking or os.environ.get("CI") == "true":
-        return
-    marks = {"java"} if os.environ.get("STREAMKIT_TEST_KAFKA") else {"java", "kafka"}
+    if lacking and os.environ.get("CI") != "true":
+        marks = {"java"} if os.environ.get("STREAMKIT_TEST_KAFKA") else {"java", "kafka"}
+        said.append(_without(config, items, marks, f"against a real Kafka, for want of {lacking}"))
+    config.stash[_DESELECTED] = [line for line in said if line]
+
+
+def _without(config: pytest.Config, items: list[pytest.Item], marks: set[str], why: str) -> str:
+    """Deselect the tests with one of the marks; return what is to be said about it."""
     without = [item for item in items if any(mark.name in marks for mark in item.iter_markers())]
-    if not without:
-        return
     items[:] = [item for item in items if item not in without]
-    config.hook.pytest_deselected(items=without)
-    config.stash[_DESELECTED] = f"NOT RUN: {len(without)} tests against a real Kafka, for want of {lacking}"
+    if without:
+        config.hook.pytest_deselected(items=without)
+    return f"NOT RUN: {len(without)} tests {why}" if without else ""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if _DESELECTED in config.stash:
-        terminalreporter.write_line(config.stash[_DESELECTED], red=True, bold=True)
+    for line in config.stash.get(_DESELECTED, []):
+        terminalreporter.write_line(line, red=True, bold=True)
 
 
 @pytest.hookimpl(wrapper=True)

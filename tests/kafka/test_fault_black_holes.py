@@ -15,7 +15,7 @@ from streamkit.errors import BrokerUnavailableError, CommitFailedError
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.seams import SystemClock
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
 PROGRESS_SECONDS = 30.0
 DEADLINE_MS = 2000

@@ -8,7 +8,7 @@ from aiokafka.client import CoordinationType
 from fault_site import FaultSite
 from torture import SEED, TORTURE, Feeder, WorkerThread, catch_up, judged, make_topics, pause, times
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
 PROGRESS_SECONDS = 30.0
 

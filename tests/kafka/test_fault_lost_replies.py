@@ -16,7 +16,7 @@ from kafka_proxy import (
 )
 from torture import SEED, Feeder, WorkerThread, judged, make_topics, times, wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
 APIS = {
     "produce": PRODUCE,

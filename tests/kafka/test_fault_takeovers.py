@@ -18,7 +18,7 @@ from worker_process import WorkerProcess
 
 from streamkit.broker import Broker
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
 RESUME_SECONDS = SESSION_TIMEOUT_MS / 1000 + 5
 STORM_SECONDS = 10.0

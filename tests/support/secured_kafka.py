@@ -66,6 +66,7 @@ def secured_kafka() -> Iterator[SecuredKafka]:
         settings = {
             "listeners": f"{listeners},CONTROLLER://127.0.0.1:{ports['PLAINTEXT'] + 10_000}",
             "advertised.listeners": listeners.replace("AWAY://127.0.0.1", "AWAY://kafka.example"),
+            "inter.broker.listener.name": "PLAINTEXT",
             "listener.security.protocol.map": ",".join(
                 f"{listener}:{protocol}" for listener, protocol in {"CONTROLLER": "PLAINTEXT", **PROTOCOLS}.items()
             ),
