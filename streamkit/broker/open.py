@@ -9,9 +9,15 @@ from streamkit.broker.protocols import Broker
 from streamkit.errors import ConfigError
 from streamkit.seams import Clock, FileSystem, MemoryFileSystem, Rng, SystemClock, SystemFileSystem, SystemRng
 
-__all__ = ["open_broker"]
+__all__ = ["log_directory", "open_broker"]
 
 MEMORY_DIRECTORY: Final = "log"
+_LOG: Final = "log://"
+
+
+def log_directory(url: str) -> str | None:
+    """Return the directory of an embedded log, None for other brokers."""
+    return url.removeprefix(_LOG).partition("?")[0] if url.startswith(_LOG) else None
 
 
 def open_broker(

@@ -7,15 +7,29 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from streamkit.broker.connection import KafkaConnection, parse_connection
+from streamkit.broker.open import open_broker
+from streamkit.broker.protocols import Broker
 from streamkit.broker.security import SECRETS, Secret
 from streamkit.errors import ConfigError
 from streamkit.seams.private_file import check_private, read_private, read_small
 
-__all__ = ["kafka_connection"]
+__all__ = ["kafka_connection", "open_with_settings"]
 
 _CONFIG_VARIABLE: Final = "STREAMKIT_CONFIG"
 _CONFIG_FILE: Final = "streamkit.toml"
 _TABLE: Final = "kafka"
+
+
+def open_with_settings(url: str) -> Broker:
+    """Open the broker that a URL names, a Kafka cluster as the file and the environment say.
+
+    Args:
+        url: As for `open_broker`.
+
+    Raises:
+        StreamkitError: As `open_broker` and `kafka_connection` do.
+    """
+    return open_broker(url, connection=kafka_connection() if url.startswith("kafka://") else None)
 
 
 def kafka_connection(environment: Mapping[str, str] = os.environ) -> KafkaConnection:

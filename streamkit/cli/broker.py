@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import click
 
-from streamkit.broker import Broker, TopicDescription, open_broker
-from streamkit.broker.settings_file import kafka_connection
+from streamkit.broker import Broker, TopicDescription
+from streamkit.broker.open import log_directory
+from streamkit.broker.settings_file import open_with_settings
 from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.seams import SystemFileSystem
 
-__all__ = ["broker_option", "described", "log_directory", "opened", "state_dir_option", "state_root"]
+__all__ = ["broker_option", "described", "opened", "state_dir_option", "state_root"]
 
-_SCHEME: Final = "log://"
 _KAFKA: Final = "kafka://"
 _KAFKA_STATE: Final = ".streamkit/kafka"
 
@@ -34,11 +34,6 @@ state_dir_option: Callable[[Any], Any] = click.option(
     metavar="DIR",
     help=f"Root of the state.  [default: DIR/state of log://DIR; {_KAFKA_STATE}/ID of the Kafka cluster with that id]",
 )
-
-
-def log_directory(url: str) -> str | None:
-    """Return the directory of an embedded log, None for other brokers."""
-    return url.removeprefix(_SCHEME).partition("?")[0] if url.startswith(_SCHEME) else None
 
 
 def state_root(url: str, broker: Broker) -> str | None:
@@ -82,7 +77,7 @@ def opened(url: str, *, make: bool = False) -> Iterator[Broker]:
             f"there is no log in {directory!r}",
             hint="streamkit produce and streamkit topics create make one; --broker or STREAMKIT_BROKER name another",
         )
-    broker = open_broker(url, connection=kafka_connection() if url.startswith(_KAFKA) else None)
+    broker = open_with_settings(url)
     try:
         yield broker
     finally:

@@ -11,19 +11,14 @@ import threading
 from types import TracebackType
 from typing import Final, Self
 
-from streamkit.broker import Broker, open_broker
-from streamkit.broker.settings_file import kafka_connection
+from streamkit.broker import Broker
+from streamkit.broker.open import log_directory
+from streamkit.broker.settings_file import open_with_settings
 from streamkit.errors import BrokerError, ConfigError
 
-__all__ = ["Lease", "lease", "log_directory"]
+__all__ = ["Lease", "lease"]
 
 _SCHEME: Final = "log://"
-_KAFKA: Final = "kafka://"
-
-
-def log_directory(url: str) -> str | None:
-    """Return the directory of an embedded log, None for other brokers."""
-    return url.removeprefix(_SCHEME).partition("?")[0] if url.startswith(_SCHEME) else None
 
 
 class _Shared:
@@ -106,8 +101,7 @@ def lease(url: str) -> Lease:
     with _lock:
         shared = _shared.get(name)
         if shared is None:
-            connection = kafka_connection() if url.startswith(_KAFKA) else None
-            shared = _shared[name] = _Shared(url, open_broker(url, connection=connection))
+            shared = _shared[name] = _Shared(url, open_with_settings(url))
         elif _options(shared.url) != _options(url):
             raise ConfigError(
                 f"this process uses the log as {shared.url!r}, and cannot use it as {url!r} too",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import faust
 import pytest
-from faust_programs import committed, crash_of, faust_app, raw_topic, read, running, until, write
+from faust_programs import committed, crash_at_start, crash_of, faust_app, raw_topic, read, running, until, write
 
 from streamkit.broker import CommittedOffset
 from streamkit.broker.partitioner import partition_of
@@ -182,12 +182,7 @@ def test_topics_are_made_as_the_app_declares_them(tmp_path: Path) -> None:
 def test_an_app_that_may_make_no_topics_says_which_one_is_missing(tmp_path: Path) -> None:
     async def run() -> BaseException:
         app = shouting(tmp_path, [], topic_allow_declare=False)
-        starting = asyncio.ensure_future(app.start())
-        try:
-            return await crash_of(app)
-        finally:
-            await app.stop()
-            await starting
+        return await crash_at_start(app)
 
     reason = asyncio.run(run())
     assert isinstance(reason, UnknownTopicError)
@@ -285,12 +280,7 @@ def test_tables_are_refused_by_name(tmp_path: Path) -> None:
     async def run() -> BaseException:
         app = shouting(tmp_path, [])
         app.Table("totals", default=int)
-        starting = asyncio.ensure_future(app.start())
-        try:
-            return await crash_of(app)
-        finally:
-            await app.stop()
-            await starting
+        return await crash_at_start(app)
 
     reason = asyncio.run(run())
     assert isinstance(reason, ConfigError)

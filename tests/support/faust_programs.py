@@ -62,6 +62,16 @@ async def crash_of(app: faust.App) -> BaseException:
     return app.crash_reason
 
 
+async def crash_at_start(app: faust.App) -> BaseException:
+    """Start an app that cannot run, and stop it; return why it crashed."""
+    starting = asyncio.ensure_future(app.start())
+    try:
+        return await crash_of(app)
+    finally:
+        await app.stop()
+        await starting
+
+
 def write(broker: Broker, topic: str, rows: Iterable[tuple[bytes | None, bytes]], partition_count: int = 2) -> None:
     """Append records where Kafka's partitioner puts them."""
     broker.admin.create_topic(topic, partition_count)

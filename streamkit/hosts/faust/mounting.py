@@ -6,12 +6,13 @@ from typing import Any
 
 from mode import Service
 
+from streamkit.broker.open import log_directory
 from streamkit.dsl import Job
 from streamkit.errors import ConfigError
 from streamkit.graph import Source
 from streamkit.hosts.faust.topics import Topics
 from streamkit.hosts.faust.urls import PREFIX, broker_url, url_as_written
-from streamkit.hosts.leases import Lease, lease, log_directory
+from streamkit.hosts.leases import Lease, lease
 from streamkit.runtime import RunOptions, Worker
 from streamkit.runtime.service import WorkerService
 from streamkit.seams import SystemClock, SystemFileSystem
