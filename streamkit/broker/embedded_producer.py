@@ -36,6 +36,17 @@ class EmbeddedProducer:
         # A producer that nobody can close any more gives its lock file back, so that its transaction can be ended.
         weakref.finalize(self, self._session.release).atexit = False
 
+    def committed(self, group: str, place: TopicPartition) -> Mapping[TopicPartition, CommittedOffset]:  # noqa: ARG002
+        """Return a group's committed offsets; `place` is of no use here.
+
+        Raises:
+            ProducerFencedError: A newer producer has the id.
+            BrokerError: A transaction is open, or the producer has no transactional id.
+        """
+        self._check_usable(transactional=True)
+        self._session.check_idle()
+        return self._directory.coordinator.committed(group)
+
     def begin(self) -> None:
         """Open a transaction.
 

@@ -71,11 +71,19 @@ class Session:
             ProducerFencedError: A newer session has the id.
         """
         with self.lock:
-            self._check_not_fenced()
-            if self.transaction is not None:
-                raise BrokerError("a transaction is open already", hint="commit or abort it first")
+            self._check_idle()
             self.transaction = Transaction(self._transaction_count)
             self._transaction_count += 1
+
+    def check_idle(self) -> None:
+        """Check that nothing is open.
+
+        Raises:
+            ProducerFencedError: A newer session has the id.
+            BrokerError: A transaction is open.
+        """
+        with self.lock:
+            self._check_idle()
 
     def append(self, partition: Partition, batches: Sequence[bytearray]) -> None:
         """Append to a partition, in the open transaction if the session has an id.
@@ -152,6 +160,11 @@ class Session:
         for partition in self.partitions:
             partition.forget(self.producer_id, self.producer_epoch)
         self.partitions.clear()
+
+    def _check_idle(self) -> None:
+        self._check_not_fenced()
+        if self.transaction is not None:
+            raise BrokerError("a transaction is open already", hint="commit or abort it first")
 
     def _check_not_fenced(self) -> None:
         if self.fenced:

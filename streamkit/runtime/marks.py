@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Group, Producer
+from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Producer
 from streamkit.errors import CommitFailedError, ProducerFencedError, TopologyError
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.build import transactional_id
@@ -70,10 +70,6 @@ class RunRequest:
             for partition in range(self.counts[topic])
         ]
 
-    def group(self) -> Group:
-        """The group of the job."""
-        return self.broker.group(self.topology.job)
-
 
 def fix_run(job: RunRequest, clock: Clock, observe: Observe) -> tuple[Marks, bool]:
     """Return what the run reads of each source partition, and whether it is finished.
@@ -90,7 +86,7 @@ def fix_run(job: RunRequest, clock: Clock, observe: Observe) -> tuple[Marks, boo
         TopologyError: A source had another partition count. Nothing was written.
         ProducerFencedError: Others fix a run at the same time, again and again.
     """
-    before = _Before.read(job)
+    before = _Before.of(job, job.broker.group(job.topology.job).committed())
     if before.resumed_by(job.options):
         return before.marks, before.finished
     failed: list[ProducerFencedError | CommitFailedError] = []
@@ -173,14 +169,18 @@ class _Marking:
     def take_setup(self) -> None:
         """Fence whoever is at it, then read what was decided."""
         self._producer = self._job.broker.producer(setup_id(self._job.topology.job))
-        self._before = _Before.read(self._job)
+        self._before = self._read()
 
     def take_tasks(self) -> None:
         """Take every task from whoever still runs it, then read how far they came."""
         if self._known.notes:
             for task_id in self._job.task_ids:
                 self._job.broker.producer(transactional_id(self._job.topology.job, task_id)).close()
-            self._before = _Before.read(self._job)
+            self._before = self._read()
+
+    def _read(self) -> "_Before":
+        job = self._job
+        return _Before.of(job, self._open_producer.committed(job.topology.job, job.sources[0]))
 
     def begin_marks(self) -> None:
         """Open the transaction."""
@@ -245,13 +245,12 @@ class _Before:
     finished: bool
 
     @classmethod
-    def read(cls, job: RunRequest) -> "_Before":
-        """Read it.
+    def of(cls, job: RunRequest, committed: Mapping[TopicPartition, CommittedOffset]) -> "_Before":
+        """Look at them.
 
         Raises:
             TopologyError: A source had another partition count.
         """
-        committed = job.group().committed()
         check_counts(committed, job.counts)
         notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
         marks = {place: mark for place in job.sources if place in notes and (mark := notes[place].mark) is not None}

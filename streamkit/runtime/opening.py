@@ -22,7 +22,6 @@ import orjson
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Fetcher, Producer
 from streamkit.errors import (
     Answer,
-    BrokerUnavailableError,
     CorruptBatchError,
     RunReplacedError,
     StoreDamagedError,
@@ -142,10 +141,14 @@ class Opening:
 
     def read_offsets(self) -> None:
         """Learn how far the task has committed, and that the run is still the one going on."""
-        committed = self._broker.group(self._plan.topology.job).committed()
+        committed = self._read_committed()
         self._check_run(committed)
         self._committed = self._of_task(committed)
         self._notes = {place: Note.from_text(offset.metadata) for place, offset in self._committed.items()}
+
+    def _read_committed(self) -> Mapping[TopicPartition, CommittedOffset]:
+        assert self._producer is not None, "the first step has opened it"
+        return self._producer.committed(self._plan.topology.job, input_places(self._plan)[0])
 
     def _of_task(self, committed: Mapping[TopicPartition, CommittedOffset]) -> dict[TopicPartition, CommittedOffset]:
         return {place: committed[place] for place in input_places(self._plan) if place in committed}
@@ -238,19 +241,9 @@ class Opening:
         transaction = max((note.transaction for note in self._notes.values()), default=0)
         if self._position.transaction != transaction:
             self._check_ours()
-            primary = (
-                f"task {self._plan.task_id} of job {self._plan.topology.job} is at transaction "
-                f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets"
-            )
-            if self._position.transaction > transaction:
-                # They were committed together, so the answer was old: Kafka's coordinator tells what enough replicas
-                # have, and after an outage of all brokers they may lack the end of the offsets' log for a while.
-                raise BrokerUnavailableError(
-                    primary,
-                    hint="see whether all of Kafka's brokers are up; if so, the offsets were changed from outside",
-                )
             raise TaskCorruptedError(
-                primary,
+                f"task {self._plan.task_id} of job {self._plan.topology.job} is at transaction "
+                f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets",
                 hint="the changelog or the offsets were changed from outside; give the job a new name to start over",
             )
         if transaction == 0:
@@ -264,7 +257,7 @@ class Opening:
         Raises:
             TaskMigratedError: The committed offsets are not those that were read.
         """
-        committed = self._broker.group(self._plan.topology.job).committed()
+        committed = self._read_committed()
         if self._of_task(committed) != self._committed:
             raise TaskMigratedError(f"another worker took task {self._plan.task_id} over while it was opened here")
 

@@ -622,6 +622,40 @@ def test_offsets_in_a_transaction_are_committed_with_it(subject: Subject) -> Non
         assert broker.group("h").committed() == {B0: CommittedOffset(offset=1)}
 
 
+def test_a_producer_reads_what_its_group_has_committed(subject: Subject) -> None:
+    """And leaves it as it was: what it writes on the way, where it has to, is taken back."""
+    broker = subject.broker
+    before = begun(broker, "t", [])
+    before.send_offsets("g", {B0: CommittedOffset(offset=7, metadata="note")})
+    before.commit()
+    before.close()
+    producer = broker.producer("t")
+    for place in (A0, B0):
+        assert producer.committed("g", place) == {B0: CommittedOffset(offset=7, metadata="note")}
+    assert producer.committed("nobody", A0) == {}
+    producer.begin()
+    producer.send(A0, records(b"then"))
+    producer.send_offsets("g", {B0: CommittedOffset(offset=8)})
+    with pytest.raises(BrokerError, match="a transaction is open"):
+        producer.committed("g", A0)
+    producer.commit()
+    assert producer.committed("g", A0) == {B0: CommittedOffset(offset=8)}
+    producer.close()
+    for now in subject.now_and_reopened():
+        assert now.group("g").committed() == {B0: CommittedOffset(offset=8)}
+        assert now.group("nobody").committed() == {}
+        assert read(now, A0) == [b"then"]
+
+
+def test_d9_a_producer_of_an_older_epoch_reads_no_offsets(broker: Broker) -> None:
+    older = broker.producer("t")
+    newer = broker.producer("t")
+    with pytest.raises(ProducerFencedError):
+        older.committed("g", A0)
+    newer.close()
+    older.close()
+
+
 def test_offsets_in_an_aborted_transaction_are_not_committed(broker: Broker) -> None:
     producer = begun(broker, "t", [])
     producer.send_offsets("g", {B0: CommittedOffset(offset=3)})

@@ -1,12 +1,17 @@
 """F10 to F12: brokers that are stopped and killed, coordinators that are lost, and an outage of all of them."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import ledger_job
 import pytest
 from aiokafka.client import CoordinationType
 from fault_site import FaultSite
-from torture import SEED, TORTURE, Feeder, WorkerThread, catch_up, judged, make_topics, pause, times
+from torture import SEED, TORTURE, Feeder, WorkerThread, catch_up, judged, make_topics, pause, times, wait_until
+
+from streamkit.broker import Broker, CommittedOffset
+from streamkit.errors import BrokerUnavailableError, StreamkitError
+from streamkit.records import EncodedRecords, TopicPartition
 
 pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
@@ -77,3 +82,75 @@ def test_a_job_goes_on_after_all_brokers_were_gone(sites: FaultSite, job_name: s
         judged(direct, job_name, feeder)
         worker.stop()
     assert worker.errors == []
+
+
+def test_no_committed_offset_is_forgotten_after_all_brokers_were_gone(sites: FaultSite, job_name: str) -> None:
+    """F12: tasks commit, the brokers are killed, and the tasks' successors read what was committed.
+
+    What the group's coordinator tells at once is printed beside it: it was older in several of a hundred openings.
+    """
+    rng = random.Random(f"{SEED} offsets")
+    with sites.direct() as direct, ThreadPoolExecutor(6) as pool:
+        direct.admin.create_topic(f"{job_name}-folds", 6)
+        tasks = [Committer(direct, TopicPartition(f"{job_name}-folds", number)) for number in range(6)]
+        for _ in range(times(2, 20)):
+            for task in tasks:
+                task.go_on(until_commit_count=20)
+            until_they_fail = [pool.submit(task.go_on) for task in tasks]
+            pause(rng.uniform(0, 1))
+            for index in range(3):
+                sites.cluster.kill(index)
+            for failed in until_they_fail:
+                failed.result()
+            sites.cluster.start(*rng.sample(range(3), 3))
+            for _ in pool.map(Committer.reopen, tasks):
+                pass
+    for task in tasks:
+        assert task.forgotten == [], f"committed, read: {task.place}"
+    print(f"F12 all brokers gone: {sum(task.old_count for task in tasks)} older answers of the coordinator alone")
+
+
+class Committer:
+    """Commits offset after offset of one partition, in transactions, as a task does."""
+
+    def __init__(self, broker: Broker, place: TopicPartition) -> None:
+        self.place = place
+        self._broker, self._name = broker, f"{place}"
+        self._committed = self._acknowledged = 0
+        self.forgotten: list[tuple[int, int]] = []
+        self.old_count = 0
+        self._producer = broker.producer(self._name)
+
+    def go_on(self, until_commit_count: int = 10**9) -> None:
+        """Commit so many, or until the broker fails."""
+        record = EncodedRecords.to_append(timestamps_ms=[1], keys=[None], values=[b"folded"])
+        try:
+            for _ in range(until_commit_count):
+                self._producer.begin()
+                self._producer.send(self.place, record)
+                offset = self._committed + 1
+                self._producer.send_offsets(self._name, {self.place: CommittedOffset(offset=offset)})
+                self._producer.commit()
+                self._committed = self._acknowledged = offset
+        except StreamkitError:
+            assert until_commit_count == 10**9, "no broker was harmed yet"
+
+    def reopen(self) -> None:
+        """Open a successor as soon as the brokers let it, and read."""
+        told: list[int] = []
+
+        def read() -> bool:
+            try:
+                self._producer = self._broker.producer(self._name)
+                plain = self._broker.group(self._name).committed()
+                sure = self._producer.committed(self._name, self.place)
+            except BrokerUnavailableError:
+                return False
+            told.extend(committed[self.place].offset for committed in (plain, sure))
+            return True
+
+        wait_until(read, "the brokers are back")
+        self.old_count += told[0] < told[1]
+        if told[1] < self._acknowledged:
+            self.forgotten.append((self._acknowledged, told[1]))
+        self._committed = told[1]

@@ -144,6 +144,10 @@ class ApartProducer:
     def __init__(self, inner: Producer, names: Names) -> None:
         self._inner, self._names = inner, names
 
+    def committed(self, group: str, place: TopicPartition) -> Mapping[TopicPartition, CommittedOffset]:
+        committed = self._inner.committed(self._names.prefix + group, self._names.out(place))
+        return {self._names.back(tp): at for tp, at in committed.items()}
+
     def begin(self) -> None:
         self._inner.begin()
 

@@ -21,6 +21,7 @@ from streamkit.broker.coordinator import check_offsets, check_text
 from streamkit.broker.kafka.appends import Appends, Unsent
 from streamkit.broker.kafka.client_thread import ClientThread, retried
 from streamkit.broker.kafka.cluster import Cluster
+from streamkit.broker.kafka.groups import KafkaGroup
 from streamkit.broker.kafka.transactions import TransactionCoordinator
 from streamkit.broker.protocols import Appended, CommittedOffset
 from streamkit.errors import (
@@ -62,6 +63,28 @@ class KafkaProducer:
         self._open = self._send_failed = self.closed = False
         self._ended: StreamkitError | None = None
 
+    def committed(self, group: str, place: TopicPartition) -> Mapping[TopicPartition, CommittedOffset]:
+        """Return a group's committed offsets, with all that was committed before this call.
+
+        Raises:
+            UnknownTopicError: `place` does not exist. As after each other error, throw this producer away.
+            ProducerFencedError: A newer producer has the id.
+            BrokerUnavailableError: No coordinator answers within the deadline. No offset was changed.
+            BrokerError: A transaction is open, or the producer has no transactional id.
+        """
+        self._check_usable(transactional=True)
+        self._check_idle()
+        try:
+            self._run(self._coordinator.catch_up(group, place))
+        except CommitFailedError as error:
+            # Nothing was to be committed, so the outcome that is unknown does not matter.
+            self._ended = BrokerUnavailableError(error.primary, detail=error.detail, hint=error.hint)
+            raise self._ended from error
+        except StreamkitError as error:
+            self._ended = error
+            raise
+        return KafkaGroup(self._thread, self._cluster, group).committed()
+
     def begin(self) -> None:
         """Open a transaction; Kafka hears of it with the first record.
 
@@ -70,8 +93,7 @@ class KafkaProducer:
             BrokerError: One is open already, or the producer has no transactional id.
         """
         self._check_usable(transactional=True)
-        if self._open:
-            raise BrokerError("a transaction is open already")
+        self._check_idle()
         self._open, self._send_failed = True, False
 
     def send(self, to: TopicPartition, records: EncodedRecords) -> None:
@@ -280,6 +302,10 @@ class KafkaProducer:
     def _check_open(self) -> None:
         if not self._open:
             raise BrokerError("no transaction is open", hint="call begin first")
+
+    def _check_idle(self) -> None:
+        if self._open:
+            raise BrokerError("a transaction is open already", hint="commit or abort it first")
 
     def _check_usable(self, *, transactional: bool | None = None) -> None:
         if self.closed:

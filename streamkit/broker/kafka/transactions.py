@@ -84,6 +84,22 @@ class TransactionCoordinator:
         await retried(lambda: self._add_group(group), self._timeout_ms)
         await retried(lambda: self._commit_offsets(group, offsets), self._timeout_ms)
 
+    async def catch_up(self, group: str, place: TopicPartition) -> None:
+        """Return once the group's coordinator tells all that its offsets' log had before this call.
+
+        A coordinator answers from what it knows to be replicated. After an outage of all brokers it knows less than
+        its log has, until its followers are back, and answers with older offsets (Kafka's leaders refuse such reads,
+        KIP-207; its coordinators do not). An offset that is written behind all others and acknowledged moves that
+        knowledge over them; aborting its transaction takes it back.
+
+        Raises:
+            BrokerUnavailableError: It is not known to have caught up. The transaction may be open.
+            CommitFailedError: As from `end`.
+            ProducerFencedError: A newer producer has the id.
+        """
+        await self.commit_offsets(group, {place: CommittedOffset(offset=0)})
+        await self.end(commit=False)
+
     async def end(self, *, commit: bool) -> None:
         """End the transaction.
 

@@ -11,7 +11,6 @@ from scenarios import SAMPLE, SCENARIOS
 from streamkit.broker import CommittedOffset, Fetched, Fetcher, Isolation
 from streamkit.errors import (
     BrokerError,
-    BrokerUnavailableError,
     CorruptBatchError,
     StoreDamagedError,
     StoreLockedError,
@@ -73,7 +72,7 @@ def contents(made: Opened) -> dict[bytes, bytes]:
 def test_the_predecessor_is_fenced_before_the_offsets_are_read(machine: Machine) -> None:
     calls: list[str] = []
     opened(machine, machine.stores, told=calls.append)
-    assert calls.index("producer") < calls.index("group.committed") < calls.index("fetcher.fetch")
+    assert calls.index("producer") < calls.index("producer.committed") < calls.index("fetcher.fetch")
 
 
 def test_a_store_at_its_place_is_not_restored_and_an_empty_one_is(machine: Machine) -> None:
@@ -136,19 +135,6 @@ def test_state_and_offsets_that_disagree_stop_the_task_after_one_restore(machine
     ):
         opened(machine, stores)
     assert len(stores.reasons) == 1
-
-
-def test_offsets_older_than_the_changelog_are_an_old_answer_and_are_asked_for_again(machine: Machine) -> None:
-    """Both are of one transaction: a coordinator that lacks the newest offsets does not speak for the log."""
-    task_id, stores = stateful(machine), WatchedStores()
-    place = TopicPartition("columns-by_sensor-repartition", int(task_id.split("_")[1]))
-    newest = machine.broker.group("columns").committed()[place]
-    machine.broker.group("columns").commit({place: CommittedOffset(offset=0, metadata=Note().to_text())})
-    with pytest.raises(BrokerUnavailableError, match="and at 0 by its committed offsets"):
-        opened(machine, stores)
-    assert stores.reasons == []
-    machine.broker.group("columns").commit({place: newest})
-    assert contents(opened(machine, stores)) == machine.state()[task_id]
 
 
 def test_a_store_that_is_damaged_is_set_aside_and_restored(machine: Machine) -> None:
