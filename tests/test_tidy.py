@@ -18,7 +18,7 @@ LIBRARY = python_files("streamkit")
 FILE_LINES_MAX, FUNCTION_LINES_MAX, CLASS_LINES_MAX, CLASS_METHODS_MAX, PARAMETERS_MAX = 500, 70, 350, 20, 6
 JOB_LINES_MAX = 80
 
-LONGER_FILES = {"tests/contract/test_broker_contract.py": 704}
+LONGER_FILES = {"tests/contract/test_broker_contract.py": 582}
 """Files that are longer than the rule allows, and how long they are: split them, and take them off."""
 
 MORE_PARAMETERS = {"streamkit.errors.RecordError"}

@@ -36,7 +36,7 @@ class EmbeddedProducer:
         # A producer that nobody can close any more gives its lock file back, so that its transaction can be ended.
         weakref.finalize(self, self._session.release).atexit = False
 
-    def committed(self, group: str, place: TopicPartition) -> Mapping[TopicPartition, CommittedOffset]:  # noqa: ARG002
+    def committed(self, group: str, place: TopicPartition) -> Mapping[TopicPartition, CommittedOffset]:  # noqa: ARG002  # Kafka needs it
         """Return a group's committed offsets; `place` is of no use here.
 
         Raises:

@@ -197,7 +197,12 @@ class Producer(Protocol):
         ...
 
     def begin(self) -> None:
-        """Open a transaction. Only for a transactional producer."""
+        """Open a transaction. Only for a transactional producer.
+
+        Raises:
+            ProducerFencedError: A newer producer has the id.
+            BrokerError: A transaction is open already, or the producer has no transactional id.
+        """
         ...
 
     def send(self, to: TopicPartition, records: EncodedRecords) -> None:
@@ -212,7 +217,13 @@ class Producer(Protocol):
         ...
 
     def send_offsets(self, group: str, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
-        """Make the group's offsets a part of the open transaction."""
+        """Make the group's offsets a part of the open transaction.
+
+        Raises:
+            ConfigError: An offset or its metadata is not valid.
+            UnknownTopicError: A partition does not exist.
+            ProducerFencedError: A newer producer has the id. The transaction is gone.
+        """
         ...
 
     def commit(self) -> Mapping[TopicPartition, Appended]:

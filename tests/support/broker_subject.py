@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import pytest
 from kafka_subject import Names, PromptKafka
 
 from streamkit.broker import Broker, Isolation, Producer
@@ -11,7 +12,14 @@ from streamkit.log.codec import decode
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.seams import MemoryFileSystem
 
+A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 BYTES_MAX = 1 << 20
+REAL = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
+SUBJECTS = ["log://DIR", "log://DIR?durability=os", "memory://", pytest.param("kafka", marks=REAL)]
+FETCHED_EITHER_WAY = pytest.mark.parametrize(
+    "subject", [*SUBJECTS, pytest.param("kafka by record", marks=REAL)], indirect=True
+)
+"""For what a fetcher returns: Kafka has two of them."""
 
 
 class Subject:

@@ -22,10 +22,11 @@ from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.errors import DUPLICATE_SEQUENCE, NONE, error_of
 from streamkit.broker.kafka.transactions import TransactionCoordinator, by_topic
 from streamkit.broker.protocols import Appended
-from streamkit.errors import BrokerUnavailableError, CommitFailedError, StreamkitError
-from streamkit.records import TopicPartition
+from streamkit.errors import BrokerUnavailableError, CommitFailedError, RecordTooLargeError, StreamkitError
+from streamkit.log.codec import ProducerStamp, encode, parse_header
+from streamkit.records import EncodedRecords, TopicPartition
 
-__all__ = ["Appends", "Unsent"]
+__all__ = ["Appends", "Unsent", "encoded"]
 
 _ALL_REPLICAS: Final = -1
 _NO_OFFSET: Final = -1
@@ -40,6 +41,28 @@ class Unsent(NamedTuple):
     batch: bytearray
     base_sequence: int
     record_count: int
+
+
+def encoded(to: TopicPartition, records: EncodedRecords, stamp: ProducerStamp, bytes_max: int) -> list[Unsent]:
+    """Return the record batches of some records.
+
+    Raises:
+        RecordTooLargeError: A record is larger than the `bytes_max` of its topic.
+    """
+    try:
+        batches = encode(records, stamp=stamp, batch_bytes_max=bytes_max)
+    except RecordTooLargeError as error:
+        raise RecordTooLargeError(
+            error.index,
+            size_bytes=error.size_bytes,
+            limit_bytes=error.limit_bytes,
+            value=error.value,
+            place=str(to),
+        ) from error
+    headers = [parse_header(batch) for batch in batches]
+    return [
+        Unsent(batch, header.base_sequence, header.record_count) for batch, header in zip(batches, headers, strict=True)
+    ]
 
 
 class Appends:

@@ -10,7 +10,7 @@ connections of its own, told apart by a number.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -279,6 +279,15 @@ class Cluster:
                 raise translated(error, f"the coordinator of {key} was not found") from error
             self._coordinators[kind, key] = node_id
         return node_id
+
+    @contextlib.asynccontextmanager
+    async def at_coordinator(self, kind: CoordinationType, key: str) -> AsyncIterator[int]:
+        """The node that coordinates a group or a transactional id; it is looked up again after a failure there."""
+        try:
+            yield await self.coordinator(kind, key)
+        except BrokerUnavailableError:
+            self.forget_coordinator(kind, key)
+            raise
 
     def forget_coordinator(self, kind: CoordinationType, key: str) -> None:
         """Look for the coordinator anew when it is needed next."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from aiokafka.client import CoordinationType
 from aiokafka.protocol.admin import DescribeGroupsRequest
-from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+from aiokafka.protocol.commit import OffsetCommitRequest
 
 from streamkit.broker.assignment import distinct_members
 from streamkit.broker.coordinator import check_offsets
@@ -14,14 +14,13 @@ from streamkit.broker.kafka.client_thread import ClientThread, retried
 from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.errors import NONE, error_of
 from streamkit.broker.kafka.membership import ASSIGNOR, member_of, tasks_of
+from streamkit.broker.kafka.offsets import committed_offsets
 from streamkit.broker.kafka.transactions import by_topic
 from streamkit.broker.protocols import CommittedOffset, Member
 from streamkit.errors import BrokerUnavailableError
 from streamkit.records import TopicPartition
 
 __all__ = ["KafkaGroup"]
-
-_NO_OFFSET: Final = -1
 
 
 class KafkaGroup:
@@ -92,24 +91,12 @@ class KafkaGroup:
         return [replace(named[key], tasks=tasks_of(data)) for key, _, _, _, data in members]
 
     async def _committed(self) -> dict[TopicPartition, CommittedOffset]:
-        response = await self._send(OffsetFetchRequest(self._name, None))
-        self._check(response.error_code, f"the committed offsets of {self._name} could not be read")
-        committed = {}
-        for topic, partitions in response.topics:
-            for partition, offset, metadata, code in partitions:
-                self._check(code, f"the committed offset of {topic}-{partition} could not be read")
-                if offset != _NO_OFFSET:
-                    tp = TopicPartition(topic, partition)
-                    committed[tp] = CommittedOffset(offset=offset, metadata=metadata or "")
-        return committed
+        async with self._cluster.at_coordinator(CoordinationType.GROUP, self._name) as node_id:
+            return await committed_offsets(self._cluster, node_id, self._name)
 
-    async def _send(self, request: OffsetCommitRequest | OffsetFetchRequest | DescribeGroupsRequest) -> Any:
-        try:
-            node_id = await self._cluster.coordinator(CoordinationType.GROUP, self._name)
+    async def _send(self, request: OffsetCommitRequest | DescribeGroupsRequest) -> Any:
+        async with self._cluster.at_coordinator(CoordinationType.GROUP, self._name) as node_id:
             return await self._cluster.send(node_id, request)
-        except BrokerUnavailableError:
-            self._cluster.forget_coordinator(CoordinationType.GROUP, self._name)
-            raise
 
     def _check(self, code: int, what: str) -> None:
         if code != NONE:

@@ -1,23 +1,25 @@
-"""Asks the leaders of partitions for offsets."""
+"""Asks the leaders of partitions for offsets, and coordinators for those that their groups have committed."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from streamkit.broker.kafka.client_thread import retried
-from streamkit.broker.kafka.cluster import Cluster
+from streamkit.broker.kafka.cluster import SHARED, Cluster
 from streamkit.broker.kafka.errors import NONE, error_of
-from streamkit.broker.protocols import EARLIEST, LAST_STABLE, LATEST, OffsetSpec
+from streamkit.broker.protocols import EARLIEST, LAST_STABLE, LATEST, CommittedOffset, OffsetSpec
 from streamkit.errors import BrokerUnavailableError, ConfigError, OffsetOutOfRangeError
 from streamkit.records import TopicPartition
 
-__all__ = ["list_offsets", "out_of_range"]
+__all__ = ["committed_offsets", "list_offsets", "out_of_range"]
 
 _CONSUMER: Final = -1
 _NOT_FOUND: Final = -1
+_NO_OFFSET: Final = -1
 _UNCOMMITTED, _COMMITTED = 0, 1
 
 
@@ -39,6 +41,28 @@ async def list_offsets(cluster: Cluster, specs: Mapping[TopicPartition, OffsetSp
     offsets = await _ask(cluster, others, _UNCOMMITTED) | await _ask(cluster, stable, _COMMITTED)
     beyond = {tp: LATEST for tp, offset in offsets.items() if offset == _NOT_FOUND}
     return offsets | await _ask(cluster, beyond, _UNCOMMITTED)
+
+
+async def committed_offsets(
+    cluster: Cluster, node_id: int, group: str, *, connection: int = SHARED
+) -> dict[TopicPartition, CommittedOffset]:
+    """Return what one broker, as the group's coordinator, tells of its committed offsets; makes one attempt.
+
+    Raises:
+        BrokerUnavailableError: It does not answer, or is not the coordinator.
+    """
+    response = await cluster.send(node_id, OffsetFetchRequest(group, None), connection=connection)
+    if response.error_code != NONE:
+        raise error_of(response.error_code, f"the committed offsets of {group} could not be read")
+    committed = {}
+    for topic, partitions in response.topics:
+        for partition, offset, metadata, code in partitions:
+            tp = TopicPartition(topic, partition)
+            if code != NONE:
+                raise error_of(code, f"the committed offset of {tp} could not be read")
+            if offset != _NO_OFFSET:
+                committed[tp] = CommittedOffset(offset=offset, metadata=metadata or "")
+    return committed
 
 
 async def out_of_range(cluster: Cluster, tp: TopicPartition, position: int) -> OffsetOutOfRangeError:

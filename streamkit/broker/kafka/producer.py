@@ -18,10 +18,9 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from streamkit.broker.coordinator import check_offsets, check_text
-from streamkit.broker.kafka.appends import Appends, Unsent
+from streamkit.broker.kafka.appends import Appends, encoded
 from streamkit.broker.kafka.client_thread import ClientThread, retried
 from streamkit.broker.kafka.cluster import Cluster
-from streamkit.broker.kafka.groups import KafkaGroup
 from streamkit.broker.kafka.transactions import TransactionCoordinator
 from streamkit.broker.protocols import Appended, CommittedOffset
 from streamkit.errors import (
@@ -29,10 +28,9 @@ from streamkit.errors import (
     BrokerUnavailableError,
     CommitFailedError,
     ProducerFencedError,
-    RecordTooLargeError,
     StreamkitError,
 )
-from streamkit.log.codec import ProducerStamp, encode, parse_header
+from streamkit.log.codec import ProducerStamp
 from streamkit.records import EncodedRecords, TopicPartition
 
 __all__ = ["KafkaProducer"]
@@ -67,15 +65,13 @@ class KafkaProducer:
         """Return a group's committed offsets, with all that was committed before this call.
 
         Raises:
-            UnknownTopicError: `place` does not exist. As after each other error, throw this producer away.
             ProducerFencedError: A newer producer has the id.
-            BrokerUnavailableError: No coordinator answers within the deadline. No offset was changed.
-            BrokerError: A transaction is open, or the producer has no transactional id.
+            BrokerUnavailableError: No answer within the deadline: throw this producer away. No offset was changed.
         """
         self._check_usable(transactional=True)
         self._check_idle()
         try:
-            self._run(self._coordinator.catch_up(group, place))
+            return self._run(self._coordinator.committed_offsets(group, place))
         except CommitFailedError as error:
             # Nothing was to be committed, so the outcome that is unknown does not matter.
             self._ended = BrokerUnavailableError(error.primary, detail=error.detail, hint=error.hint)
@@ -83,15 +79,9 @@ class KafkaProducer:
         except StreamkitError as error:
             self._ended = error
             raise
-        return KafkaGroup(self._thread, self._cluster, group).committed()
 
     def begin(self) -> None:
-        """Open a transaction; Kafka hears of it with the first record.
-
-        Raises:
-            ProducerFencedError: A newer producer has the id, as far as an earlier call noticed.
-            BrokerError: One is open already, or the producer has no transactional id.
-        """
+        """Open a transaction; Kafka hears of it with the first record."""
         self._check_usable(transactional=True)
         self._check_idle()
         self._open, self._send_failed = True, False
@@ -120,12 +110,7 @@ class KafkaProducer:
             raise
 
     def send_offsets(self, group: str, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
-        """Make the group's offsets a part of the open transaction; Kafka hears of them at the commit.
-
-        Raises:
-            ConfigError: An offset or its metadata is not valid.
-            UnknownTopicError: A partition does not exist.
-        """
+        """Make the group's offsets a part of the open transaction; Kafka hears of them at the commit."""
         self._check_usable(transactional=True)
         self._check_open()
         check_text("a group's name", group)
@@ -232,21 +217,7 @@ class KafkaProducer:
             base_sequence=base_sequence,
             transactional=self._transactional_id is not None,
         )
-        try:
-            batches = encode(records, stamp=stamp, batch_bytes_max=topic.message_bytes_max)
-        except RecordTooLargeError as error:
-            raise RecordTooLargeError(
-                error.index,
-                size_bytes=error.size_bytes,
-                limit_bytes=error.limit_bytes,
-                value=error.value,
-                place=str(to),
-            ) from error
-        headers = [parse_header(batch) for batch in batches]
-        unsent = [
-            Unsent(batch, header.base_sequence, header.record_count)
-            for batch, header in zip(batches, headers, strict=True)
-        ]
+        unsent = encoded(to, records, stamp, topic.message_bytes_max)
         self._sequences[to] = (base_sequence + len(records)) & _SEQUENCE_MASK
         self._thread.post(lambda: self._appends.put(to, unsent))
         if self._appends.queued_bytes > _QUEUED_BYTES_MAX:

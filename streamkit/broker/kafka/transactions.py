@@ -22,6 +22,7 @@ from aiokafka.protocol.transaction import (
 from streamkit.broker.kafka.client_thread import retried
 from streamkit.broker.kafka.cluster import Cluster
 from streamkit.broker.kafka.errors import NONE, error_of
+from streamkit.broker.kafka.offsets import committed_offsets
 from streamkit.broker.protocols import CommittedOffset
 from streamkit.errors import BrokerUnavailableError, CommitFailedError
 from streamkit.records import TopicPartition
@@ -81,24 +82,37 @@ class TransactionCoordinator:
             BrokerUnavailableError: A coordinator does not answer within the deadline.
             ProducerFencedError: A newer producer has the id.
         """
-        await retried(lambda: self._add_group(group), self._timeout_ms)
-        await retried(lambda: self._commit_offsets(group, offsets), self._timeout_ms)
 
-    async def catch_up(self, group: str, place: TopicPartition) -> None:
-        """Return once the group's coordinator tells all that its offsets' log had before this call.
+        async def attempt() -> None:
+            async with self._cluster.at_coordinator(CoordinationType.GROUP, group) as node_id:
+                await self._commit_offsets(node_id, group, offsets)
+
+        await retried(lambda: self._add_group(group), self._timeout_ms)
+        await retried(attempt, self._timeout_ms)
+
+    async def committed_offsets(self, group: str, place: TopicPartition) -> dict[TopicPartition, CommittedOffset]:
+        """Return a group's committed offsets, with all that its coordinator's log had before this call.
 
         A coordinator answers from what it knows to be replicated. After an outage of all brokers it knows less than
-        its log has, until its followers are back, and answers with older offsets (Kafka's leaders refuse such reads,
-        KIP-207; its coordinators do not). An offset that is written behind all others and acknowledged moves that
-        knowledge over them; aborting its transaction takes it back.
+        its log has, until something is written, and answers with older offsets (Kafka's leaders refuse such reads,
+        KIP-207; its coordinators do not). So an offset is written behind all others; once that is acknowledged, the
+        same broker, if it still is the coordinator, knows everything before it. Its transaction is aborted.
 
         Raises:
-            BrokerUnavailableError: It is not known to have caught up. The transaction may be open.
+            BrokerUnavailableError: No coordinator that is known to have caught up. The transaction may be open.
             CommitFailedError: As from `end`.
             ProducerFencedError: A newer producer has the id.
         """
-        await self.commit_offsets(group, {place: CommittedOffset(offset=0)})
+
+        async def attempt() -> dict[TopicPartition, CommittedOffset]:
+            async with self._cluster.at_coordinator(CoordinationType.GROUP, group) as node_id:
+                await self._commit_offsets(node_id, group, {place: CommittedOffset(offset=0)})
+                return await committed_offsets(self._cluster, node_id, group, connection=self._connection)
+
+        await retried(lambda: self._add_group(group), self._timeout_ms)
+        committed = await retried(attempt, self._timeout_ms)
         await self.end(commit=False)
+        return committed
 
     async def end(self, *, commit: bool) -> None:
         """End the transaction.
@@ -135,19 +149,16 @@ class TransactionCoordinator:
         response = await self._to_coordinator(request)
         self._check(response.error_code, f"group {group} could not be added to the transaction")
 
-    async def _commit_offsets(self, group: str, offsets: Mapping[TopicPartition, CommittedOffset]) -> None:
+    async def _commit_offsets(
+        self, node_id: int, group: str, offsets: Mapping[TopicPartition, CommittedOffset]
+    ) -> None:
         topics = by_topic({tp: (tp.partition, at.offset, at.metadata) for tp, at in offsets.items()})
         request = TxnOffsetCommitRequest(self._transactional_id, group, self.producer_id, self.producer_epoch, topics)
-        try:
-            node_id = await self._cluster.coordinator(CoordinationType.GROUP, group)
-            response = await self._cluster.send(node_id, request, connection=self._connection)
-            for topic, partitions in response.errors:
-                for partition, code in partitions:
-                    if code != NONE:
-                        raise error_of(code, f"the offset of {topic}-{partition} could not be committed for {group}")
-        except BrokerUnavailableError:
-            self._cluster.forget_coordinator(CoordinationType.GROUP, group)
-            raise
+        response = await self._cluster.send(node_id, request, connection=self._connection)
+        for topic, partitions in response.errors:
+            for partition, code in partitions:
+                if code != NONE:
+                    raise error_of(code, f"the offset of {topic}-{partition} could not be committed for {group}")
 
     async def _coordinator(self) -> int:
         assert self._transactional_id is not None, "only transactions have a coordinator"
@@ -158,11 +169,9 @@ class TransactionCoordinator:
             self._cluster.forget_coordinator(CoordinationType.TRANSACTION, self._transactional_id)
 
     async def _to_coordinator(self, request: Any) -> Any:
-        try:
-            return await self._cluster.send(await self._coordinator(), request, connection=self._connection)
-        except BrokerUnavailableError:
-            self._forget_coordinator()
-            raise
+        assert self._transactional_id is not None, "only transactions have a coordinator"
+        async with self._cluster.at_coordinator(CoordinationType.TRANSACTION, self._transactional_id) as node_id:
+            return await self._cluster.send(node_id, request, connection=self._connection)
 
     def _check(self, code: int, what: str) -> None:
         if code in _MOVED:
