@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from kafka_tools import JARS, fetch_jars
+from ports import free_ports
 
 TEST_JVM: Final = ("-Xms128m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """Starts in half the time, and leaves memory and cores to the tests."""
@@ -98,7 +98,7 @@ class KafkaCluster:
             ports = [first_port + index for index in range(broker_count)]
             ports += [first_port + 10_000 + index for index in range(2 * broker_count)]
         else:
-            ports = _free_ports(3 * broker_count)
+            ports = free_ports(3 * broker_count)
         own, controllers, directs = (ports[part * broker_count : (part + 1) * broker_count] for part in range(3))
         advertised = advertised_ports or own
         self._nodes = [
@@ -300,14 +300,6 @@ def _cluster_id(directory: Path) -> str:
         text = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         file.write_text(text.replace("-", "_"), encoding="utf-8")
     return file.read_text(encoding="utf-8")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as sockets:
-        found = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in found]
 
 
 def main() -> None:

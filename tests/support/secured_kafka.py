@@ -1,7 +1,6 @@
 """A real Kafka with one listener for each way to be secured, right and wrong."""
 
 import contextlib
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from certificates import PAST, Authority
 from kafka_cluster import KafkaCluster
 from kafka_tools import JARS
+from ports import free_ports, is_free
 
 USER, PASSWORD = "alice", "correct-horse-battery"
 PLAIN_LOGIN = (
@@ -106,17 +106,7 @@ def _add_user(bootstrap: str) -> None:
 
 def _ports(count: int) -> list[int]:
     """Return free ports; the first has a free one 10,000 above it, for the controller."""
-    with contextlib.ExitStack() as sockets:
-        found: list[int] = []
-        while len(found) < count:
-            one = sockets.enter_context(socket.socket())
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if not found:
-                above = sockets.enter_context(socket.socket())
-                try:
-                    above.bind(("127.0.0.1", port + 10_000))
-                except (OSError, OverflowError):
-                    continue
-            found.append(port)
-        return found
+    ports = free_ports(count)
+    while not is_free(ports[0] + 10_000):
+        ports = free_ports(count)
+    return ports
