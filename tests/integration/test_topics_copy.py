@@ -12,17 +12,20 @@ import pytest
 from command_line import COMMAND, consumed, done, environment, produce, streamkit
 from copying import rows_of
 
-from streamkit.broker import Broker, open_broker
+from streamkit.broker import open_broker
 from streamkit.records import EncodedRecords, TopicPartition
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 KILLS = 6
+ATTEMPTS_MAX = 30
 RECORD_COUNT = 48_000
 SEED = 20_261_125
 
 
-def fill(broker: Broker) -> None:
+def fill(url: str) -> None:
+    """Append `RECORD_COUNT` records to a topic, which is made if need be."""
+    broker = open_broker(url)
     broker.admin.create_topic("bids", 3)
     producer = broker.producer()
     count = RECORD_COUNT // 12
@@ -36,6 +39,7 @@ def fill(broker: Broker) -> None:
         producer.send(TopicPartition("bids", number % 3), records)
         producer.flush()
     producer.close()
+    broker.close()
 
 
 def test_topics_are_copied_and_what_was_done_is_printed(tmp_path: Path) -> None:
@@ -80,12 +84,11 @@ def test_what_cannot_be_copied_is_refused_and_says_why(
 
 
 def test_a_copy_that_is_killed_again_and_again_ends_equal_to_its_source(tmp_path: Path) -> None:
-    source = open_broker(f"log://{tmp_path / 'here'}")
-    fill(source)
-    source.close()
+    here = f"log://{tmp_path / 'here'}"
+    fill(here)
     command = [*COMMAND, "topics", "copy", "bids", "--from", "log://here", "--to", "log://there", "--json"]
-    rng, killed_midway = random.Random(SEED), 0
-    for _ in range(KILLS):
+    rng, killed_midway, fills = random.Random(SEED), 0, 1
+    for _ in range(ATTEMPTS_MAX):
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE)
         assert process.stdout is not None
         # A line stands for a commit: after it the next transaction is under way.
@@ -93,14 +96,20 @@ def test_a_copy_that_is_killed_again_and_again_ends_equal_to_its_source(tmp_path
         select.select([process.stdout], [], [], rng.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        killed_midway += process.returncode == -signal.SIGKILL and orjson.loads(line)["remaining"] > 0
-    assert killed_midway >= 2, f"of {KILLS} kills"
+        if process.returncode == -signal.SIGKILL and orjson.loads(line)["remaining"] > 0:
+            killed_midway += 1
+        else:  # it came to its end before it was killed, and has nothing left to copy
+            fill(here)
+            fills += 1
+        if killed_midway == KILLS:
+            break
+    assert killed_midway == KILLS, f"of {ATTEMPTS_MAX} attempts"
     printed = done(*command[len(COMMAND) :], cwd=tmp_path)
     assert orjson.loads(printed.splitlines()[-1])["remaining"] == 0
-    source, target = open_broker(f"log://{tmp_path / 'here'}"), open_broker(f"log://{tmp_path / 'there'}")
+    source, target = open_broker(here), open_broker(f"log://{tmp_path / 'there'}")
     try:
         assert rows_of(target, "bids") == rows_of(source, "bids")
-        assert sum(map(len, rows_of(target, "bids"))) == RECORD_COUNT
+        assert sum(map(len, rows_of(target, "bids"))) == RECORD_COUNT * fills
     finally:
         source.close()
         target.close()
