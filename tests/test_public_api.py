@@ -62,6 +62,7 @@ def test_every_path_of_the_reading_order_exists() -> None:
     assert [path for path in paths if not (ROOT / path).is_file()] == []
 
 
+@pytest.mark.slow
 def test_everything_public_has_a_docstring() -> None:
     bare = [
         f"{shown(path)}:{getattr(node, 'lineno', 1)}"
