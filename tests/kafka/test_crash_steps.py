@@ -118,7 +118,7 @@ def test_a_crash_before_a_step_changes_nothing(step: str, kafka: str, tmp_path: 
 
         def crash_at(name: str) -> None:
             reached.append(name)
-            if dying.dead or reached.count(step) == due:
+            if dying.dead or reached.count(step) >= due:  # tasks open side by side, so the count may skip one
                 dying.dead = True
                 raise Crashed
 

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from workers import send, until, worker
 
 from streamkit import Job
-from streamkit.broker import Broker, open_broker
+from streamkit.broker import Broker, CommittedOffset, open_broker
 from streamkit.errors import TopologyError
 from streamkit.records import TopicPartition
 from streamkit.runtime.position import Note
@@ -66,8 +66,14 @@ def run(broker: Broker, job: Job) -> None:
 def settled_offsets(broker: Broker, prefix: str) -> object:
     """Return the committed offsets once the last commits of the run are among them, a little after it has ended."""
     group = broker.group(f"{prefix}job")
-    until(lambda: all(Note.from_text(one.metadata).ended_run == 1 for one in group.committed().values()))
-    return group.committed()
+    seen: dict[TopicPartition, CommittedOffset] = {}
+
+    def ended() -> bool:
+        seen.update(group.committed())
+        return bool(seen) and all(Note.from_text(one.metadata).ended_run == 1 for one in seen.values())
+
+    until(ended)
+    return seen
 
 
 def set_partition_count(kafka: str, broker: Broker, topic: str, count: int) -> None:
