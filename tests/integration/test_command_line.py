@@ -1,17 +1,23 @@
 """Each command as a user types it, in an empty directory."""
 
+import codecs
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
+import termios
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import orjson
 import pytest
-from command_line import COMMAND, ROOT, consumed, done, environment, produce, streamkit
+from command_line import COMMAND, ROOT, SECONDS, consumed, done, environment, produce, streamkit
 
 from streamkit.broker import open_broker
 
@@ -224,7 +230,7 @@ def test_a_worker_that_is_asked_to_stop_commits_and_exits_0(tmp_path: Path, numb
     worker = subprocess.Popen([*COMMAND, "run", WORD_COUNT, "--json"], cwd=tmp_path, stdout=subprocess.PIPE)
     read_until(worker, b'"records_in":1000')
     worker.send_signal(number)
-    printed, _ = worker.communicate(timeout=60)
+    printed, _ = worker.communicate(timeout=SECONDS)
     assert worker.returncode == code
     summary = last_object(printed.decode())
     assert (summary["records_in"], summary["finished"]) == (1000, False)
@@ -233,7 +239,7 @@ def test_a_worker_that_is_asked_to_stop_commits_and_exits_0(tmp_path: Path, numb
     again = subprocess.Popen([*COMMAND, "run", WORD_COUNT, "--json"], cwd=tmp_path, stdout=subprocess.PIPE)
     read_until(again, b'"lag":0')
     again.send_signal(number)
-    printed, _ = again.communicate(timeout=60)
+    printed, _ = again.communicate(timeout=SECONDS)
     assert last_object(printed.decode())["records_in"] == 0, "a second run goes on from the committed offsets"
 
 
@@ -245,7 +251,7 @@ def test_a_bounded_run_cut_short_exits_130_and_the_same_command_goes_on(tmp_path
     )
     read_until(worker, b'"lag"')
     worker.send_signal(signal.SIGINT)
-    printed, _ = worker.communicate(timeout=60)
+    printed, _ = worker.communicate(timeout=SECONDS)
     assert worker.returncode == 130
     first = last_object(printed.decode())
     assert not first["finished"]
@@ -260,8 +266,16 @@ def test_consume_that_waits_for_more_ends_with_ctrl_c(tmp_path: Path) -> None:
     consumer = subprocess.Popen([*COMMAND, "consume", "lines"], cwd=tmp_path, stdout=subprocess.PIPE)
     read_until(consumer, b"one")
     consumer.send_signal(signal.SIGINT)
-    consumer.communicate(timeout=60)
+    consumer.communicate(timeout=SECONDS)
     assert consumer.returncode == 0
+
+
+def wait_until_read(pipe: IO[bytes]) -> None:
+    """Wait until all that was written to a pipe has been read at its other end."""
+    deadline, nothing = time.monotonic() + SECONDS, threading.Event()
+    while struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))) != (0,):
+        assert time.monotonic() < deadline, "nobody reads it"
+        nothing.wait(0.01)
 
 
 def test_ctrl_c_ends_a_produce_that_waits_for_its_input_and_keeps_what_came(tmp_path: Path) -> None:
@@ -269,15 +283,14 @@ def test_ctrl_c_ends_a_produce_that_waits_for_its_input_and_keeps_what_came(tmp_
         [*COMMAND, "produce", "lines"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert producer.stdin is not None
-    producer.stdin.write(b"kept\n")
-    producer.stdin.flush()
-    deadline = time.monotonic() + 60
-    segments: list[Path] = []
-    while time.monotonic() < deadline and not any(segment.stat().st_size for segment in segments):
-        segments = list((tmp_path / ".streamkit").glob("lines-0/*.log"))
+    for part in (b"kept\n", b"half of a line"):
+        producer.stdin.write(part)
+        producer.stdin.flush()
+        wait_until_read(producer.stdin)
+    # The next part of its input is asked for once the last one is durable and counted.
     producer.send_signal(signal.SIGINT)
     # The input stays open: it is the interrupt that ends it.
-    assert producer.wait(timeout=60) == 0
+    assert producer.wait(timeout=SECONDS) == 0
     printed, _ = producer.communicate()
     assert printed == b"1 record appended to lines (1 partition)\n"
     assert [row["value"] for row in consumed("lines", cwd=tmp_path)] == ["kept"]
@@ -325,19 +338,20 @@ def on_a_terminal(command: list[str], cwd: Path, wanted: re.Pattern[str]) -> tup
     process = subprocess.Popen(command, cwd=cwd, env=variables, stdout=terminal)
     os.close(terminal)
     shown, interrupted = "", False
-    deadline = time.monotonic() + 60
+    decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end inside of a character
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         if not select.select([controller], [], [], 1.0)[0]:
             continue
         try:
-            shown += os.read(controller, 65536).decode()
+            shown += decoder.decode(os.read(controller, 65536))
         except OSError:
             break
         if wanted.search(shown) and not interrupted:
             interrupted = True
             process.send_signal(signal.SIGINT)
     os.close(controller)
-    return shown, process.wait(timeout=60)
+    return shown, process.wait(timeout=SECONDS)
 
 
 def test_a_terminal_shows_live_progress_and_a_last_summary(tmp_path: Path) -> None:

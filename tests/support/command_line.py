@@ -10,6 +10,8 @@ import orjson
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "streamkit"]
+SECONDS = 300
+"""How long a command may take on a slow and busy machine."""
 
 
 def environment() -> dict[str, str]:
@@ -19,8 +21,9 @@ def environment() -> dict[str, str]:
 
 def streamkit(*arguments: str, cwd: Path, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     """Run a command to its end."""
+    command = [*COMMAND, *arguments]
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, env=environment(), input=given, capture_output=True, check=False, timeout=120
+        command, cwd=cwd, env=environment(), input=given, capture_output=True, check=False, timeout=SECONDS
     )
 
 
