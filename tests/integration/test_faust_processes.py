@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +11,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from command_line import ROOT, consumed, done, environment
+from command_line import ROOT, SECONDS, consumed, done, environment
+from ports import free_ports
+
+from streamkit.broker.partitioner import partition_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
@@ -47,7 +49,7 @@ async def hello(web, request):
 def faust(module: str, *arguments: str, cwd: Path) -> str:
     """Run a command of Faust's to its end; return what it printed."""
     command = [sys.executable, "-m", "faust", "-A", module, *arguments]
-    ended = subprocess.run(command, cwd=cwd, env=faust_environment(), capture_output=True, check=False, timeout=120)
+    ended = subprocess.run(command, cwd=cwd, env=faust_environment(), capture_output=True, check=False, timeout=SECONDS)
     assert ended.returncode == 0, ended.stderr.decode()
     return ended.stdout.decode()
 
@@ -89,9 +91,7 @@ def values(topic: str, cwd: Path) -> list[object]:
 
 def test_agents_timers_pages_and_the_command_line_run_on_the_log(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(LOUD.replace("INTERVAL", "0.1"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     assert "shout" in faust("loud", "agents", cwd=tmp_path)
     answer = orjson.loads(faust("loud", "send", "words", "hello", cwd=tmp_path))
     assert (answer["topic"], answer["partition"], answer["offset"]) == ("words", 0, 0)
@@ -99,10 +99,10 @@ def test_agents_timers_pages_and_the_command_line_run_on_the_log(tmp_path: Path)
         printed = printed_until(process, b"heard")
         if b"ticked" not in printed:
             printed_until(process, b"ticked")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello/", timeout=30) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello/", timeout=SECONDS) as page:
             assert orjson.loads(page.read()) == {"hello": "streamkit"}
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(SECONDS) == 0
     assert values("shouts", tmp_path) == ["HELLO"]
     assert "tick" in values("ticks", tmp_path)
 
@@ -113,28 +113,32 @@ def test_what_was_not_committed_is_read_again_after_a_kill(tmp_path: Path) -> No
     with worker("loud", "--without-web", cwd=tmp_path) as process:
         printed_until(process, b"heard")
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(60)
+        process.wait(SECONDS)
     with worker("loud", "--without-web", cwd=tmp_path) as process:
         printed_until(process, b"heard")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(SECONDS) == 0
     assert values("shouts", tmp_path) == ["HELLO", "HELLO"]
 
 
 def test_agents_and_a_job_share_topics_and_one_process(tmp_path: Path) -> None:
     """Both ways: an agent writes `lines`, the job reads them and writes `word_counts`, an agent reads those."""
     for _ in range(2):
-        faust("jobs.popular_words", "send", "typed", "to be, or not to be.", cwd=tmp_path)
+        faust("jobs.popular_words", "send", "typed", "to be, or not to be, or else.", cwd=tmp_path)
     with worker("jobs.popular_words", "--without-web", cwd=tmp_path) as process:
-        for _ in ("to", "be"):
+        # The shards are apart in time, and each has a popular word: when all are announced, every word was counted.
+        assert {partition_of(word, 2) for word in (b"to", b"be", b"or")} == {0, 1}
+        for _ in ("to", "be", "or"):
             printed_until(process, b"popular: ")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    assert values("lines", tmp_path) == ["to be or not to be"] * 2
+        assert process.wait(SECONDS) == 0
+    assert values("lines", tmp_path) == ["to be or not to be or else"] * 2
     assert {row["key"]: row["value"] for row in consumed("word_counts", cwd=tmp_path)} == {
-        "to": 4, "be": 4, "or": 2, "not": 2,
+        "to": 4, "be": 4, "or": 4, "not": 2, "else": 2,
     }  # fmt: skip
-    assert {row["key"]: row["value"] for row in consumed("popular_words", cwd=tmp_path)} == {"to": 4, "be": 4}
+    assert {row["key"]: row["value"] for row in consumed("popular_words", cwd=tmp_path)} == {
+        "to": 4, "be": 4, "or": 4,
+    }  # fmt: skip
     assert "word_counts" in done("topics", "list", cwd=tmp_path)
 
 
@@ -152,6 +156,6 @@ def test_a_worker_whose_job_fails_ends_with_the_error(tmp_path: Path) -> None:
     with worker("failing_app", "--without-web", cwd=tmp_path) as process:
         assert process.stdout is not None
         printed = process.stdout.read().decode()
-        assert process.wait(60) != 0
+        assert process.wait(SECONDS) != 0
     assert "DeserializationError" in printed
     assert "many" in printed
