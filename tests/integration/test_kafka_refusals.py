@@ -18,6 +18,8 @@ from streamkit.errors import BrokerError, BrokerUnavailableError
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
+SILENCE_MS = 1500
+
 
 class Client:
     """Knows one broker, to which there is no connection."""
@@ -51,9 +53,9 @@ def served(authority: Authority, do: Callable[[int], Awaitable[None]]) -> None:
     asyncio.run(serve())
 
 
-def cluster(authority: Authority, port: int) -> Cluster:
+def cluster(authority: Authority, port: int, request_timeout_ms: int = 30_000) -> Cluster:
     security = KafkaSecurity(security_protocol="SSL", ssl_ca_file=str(authority.file))
-    settings = KafkaSettings(bootstrap=f"127.0.0.1:{port}", security=security, request_timeout_ms=1500)
+    settings = KafkaSettings(bootstrap=f"127.0.0.1:{port}", security=security, request_timeout_ms=request_timeout_ms)
     return Cluster(settings)
 
 
@@ -80,7 +82,7 @@ def test_a_broker_that_has_answered_before_is_asked_again(authority: Authority, 
     other = Authority(tmp_path / "other")
 
     async def ask(port: int) -> None:
-        asking = cluster(other, port)
+        asking = cluster(other, port, SILENCE_MS)
         asking._client = Client(port)
         asking._reached.add(1)
         with pytest.raises(BrokerUnavailableError, match="did not answer"):
@@ -91,7 +93,7 @@ def test_a_broker_that_has_answered_before_is_asked_again(authority: Authority, 
 
 def test_a_broker_that_hangs_up_after_tls_is_one_that_does_not_answer(authority: Authority) -> None:
     async def ask(port: int) -> None:
-        asking = cluster(authority, port)
+        asking = cluster(authority, port, SILENCE_MS)
         with pytest.raises(BrokerUnavailableError, match="no Kafka broker answers"):
             await asking.open()
         asking._client = Client(port)
