@@ -209,13 +209,13 @@ def test_a_waiting_fetch_wakes_up_when_records_are_committed(broker: Broker) -> 
     got: list[bytes | None] = []
 
     def wait() -> None:
-        for one in broker.fetcher().fetch({A1: 0, B0: 0}, wait_ms=30_000, bytes_max=BYTES_MAX):
+        for one in broker.fetcher().fetch({A1: 0, B0: 0}, wait_ms=120_000, bytes_max=BYTES_MAX):
             got.extend(decode(one.record_batches).values)
 
     waiting = threading.Thread(target=wait)
     waiting.start()
     send_committed(broker, B0, b"news")
-    waiting.join(timeout=20)
+    waiting.join(timeout=60)
     assert got == [b"news"]
 
 

@@ -85,7 +85,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
     assert str(tmp_path / "log") in str(caught.value)
     assert "stop that process" in caught.value.hint
     holder.stdin.close()
-    assert holder.wait(20) == 0
+    assert holder.wait(120) == 0
     holder.stdout.close()
     open_broker(url).close()
 
@@ -102,7 +102,7 @@ def test_a_process_killed_in_the_middle_of_transactions_leaves_them_whole(tmp_pa
             acknowledged = int(writer.stdout.readline())
         writer.send_signal(signal.SIGKILL)
         acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
-        assert writer.wait(20) == -signal.SIGKILL
+        assert writer.wait(120) == -signal.SIGKILL
         writer.stdin.close()
         writer.stdout.close()
 

@@ -110,7 +110,7 @@ def test_a_bomb_is_refused_within_bounded_memory(name: str, tmp_path: Path) -> N
     bomb = tmp_path / "bomb"
     bomb.write_bytes(labelled(batch(b"a"), make(), attribute))
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(bomb)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", MEASURE, str(bomb)], capture_output=True, text=True, check=True, timeout=300
     )
     found = json.loads(done.stdout)
     print(name, bomb.stat().st_size, found)

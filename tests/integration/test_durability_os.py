@@ -368,7 +368,7 @@ def test_barriers_beside_threads_that_commit_are_moments(monkeypatch: pytest.Mon
         position = count = 0
         while count < 300:
             if index:
-                fetched = fetcher.fetch({chain[index - 1]: position}, wait_ms=10_000, bytes_max=1)
+                fetched = fetcher.fetch({chain[index - 1]: position}, wait_ms=120_000, bytes_max=1)
                 position = fetched[0].next_offset
                 if not fetched[0].record_batches:
                     continue
@@ -386,7 +386,7 @@ def test_barriers_beside_threads_that_commit_are_moments(monkeypatch: pytest.Mon
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(copy, index) for index in range(4)]:
-            done.result(60)
+            done.result(300)
     broker.close()
     assert len(snapshots) > 10
     for snapshot in snapshots[:: max(1, len(snapshots) // 40)]:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import faust
 import pytest
-from faust_programs import committed, crash_at_start, crash_of, faust_app, raw_topic, read, running, until, write
+from faust_programs import (
+    DEADLINE_S,
+    committed,
+    crash_at_start,
+    crash_of,
+    faust_app,
+    raw_topic,
+    read,
+    running,
+    until,
+    write,
+)
 
 from streamkit.broker import CommittedOffset
 from streamkit.broker.partitioner import partition_of
@@ -255,7 +266,7 @@ def test_an_answer_comes_back_through_a_topic_of_its_own(tmp_path: Path) -> None
             async for number in numbers:
                 yield 2 * number
 
-        async with running(app), asyncio.timeout(30):
+        async with running(app), asyncio.timeout(DEADLINE_S):
             return await double.ask(21)
 
     with lease(URL):

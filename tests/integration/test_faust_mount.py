@@ -6,7 +6,7 @@ from pathlib import Path
 
 import faust
 import pytest
-from faust_programs import committed, crash_of, faust_app, raw_topic, read, running, until, write
+from faust_programs import DEADLINE_S, committed, crash_of, faust_app, raw_topic, read, running, until, write
 
 from streamkit import Job
 from streamkit.broker import open_broker
@@ -85,7 +85,7 @@ def test_stopping_the_app_commits_what_the_job_has_read_and_gives_the_log_back(t
     @job.stream("numbers", value=int).map
     def held_back(number: int) -> int:
         reading.set()
-        assert stopping.wait(30)
+        assert stopping.wait(DEADLINE_S)
         return number
 
     held_back.group_by(str, name="by_number").count(name="counts").to("counts")

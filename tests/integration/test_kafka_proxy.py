@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from kafka_proxy import END_TXN, FETCH, PRODUCE, KafkaProxy, Rule
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 class Answering(socketserver.BaseRequestHandler):

@@ -257,7 +257,7 @@ def test_a_damaged_store_waits_for_the_commit_that_its_task_has_under_way() -> N
     def told(call: str) -> None:
         if call == "producer.commit" and not failed.is_set():
             committing.set()
-            failed.wait(5)
+            failed.wait(60)
             closing.wait(0.3)
             committing.clear()
         if call == "producer.close" and committing.is_set():
@@ -286,7 +286,7 @@ def test_a_task_reads_no_further_than_one_commit_beyond_the_one_under_way() -> N
     def told(call: str) -> None:
         if call == "producer.commit" and not entered.is_set():
             entered.set()
-            release.wait(20)
+            release.wait(60)
         if call == "fetcher.fetch" and entered.is_set():
             calls[0] += 1
             if calls[0] == 40:

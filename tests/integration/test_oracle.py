@@ -13,6 +13,8 @@ from streamkit.broker import Broker, open_broker
 
 pytestmark = pytest.mark.slow
 
+SECONDS = 240.0
+
 
 class KeptOpen:
     """A broker that outlives the workers that close it, since its log lies in memory."""
@@ -30,9 +32,9 @@ def history_of(job: str) -> tuple[History, list[int]]:
     make_topics(broker, job)
     worker = WorkerThread(open_broker=lambda: broker, job=getattr(ledger_job, job)(job))
     feeder = Feeder(broker, job, SEED)
-    worker.wait_for_commits(20)
+    worker.wait_for_commits(20, SECONDS)
     feeder.stop()
-    history = settled(broker, job)
+    history = settled(broker, job, SECONDS)
     worker.stop()
     assert worker.errors == []
     return history, feeder.sent

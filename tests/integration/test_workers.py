@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from scenarios import SCENARIOS
-from workers import fill, many, read, running, send, until, worker
+from workers import WAIT_SECONDS, fill, many, read, running, send, until, worker
 
 from streamkit import Job
 from streamkit.broker import Broker, open_broker
@@ -146,7 +146,7 @@ def test_a_worker_without_a_task_stays_until_the_run_has_ended(broker: Broker) -
     def hold(step: str) -> None:
         if step == "commit":
             held.set()
-            release.wait(30)
+            release.wait(WAIT_SECONDS)
 
     with running(worker(copying(), broker, observe=hold, bounded=True, worker_id="b")) as (_, first_ended):
         until(held.is_set)

@@ -13,7 +13,7 @@ from streamkit.broker.partitioner import Placement
 from streamkit.log import decode
 from streamkit.records import EncodedRecords, TopicPartition
 
-DEADLINE_S = 30
+DEADLINE_S = 120
 
 
 def faust_app(name: str, broker: str, directory: Path, **options: Any) -> faust.App:

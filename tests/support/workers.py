@@ -18,7 +18,7 @@ from streamkit.runtime.opening import read_to
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 
 Read = list[tuple[bytes | None, bytes | None, int]]
 

@@ -46,7 +46,7 @@ class Disk:
             _, arrived, go_on = self.held
             self.held = None
             arrived.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_d4_a_commit_that_was_overtaken_while_it_synced_is_fenced(disk: Disk, br
 
     late = threading.Thread(target=commit)
     late.start()
-    assert arrived.wait(10)
+    assert arrived.wait(60)
     newer = broker.producer("t")
     newer.begin()
     newer.send(A1, records(b"newer"))
