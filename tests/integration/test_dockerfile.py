@@ -15,7 +15,7 @@ import pytest
 from docker_files import Stage, stages
 from source_files import ROOT
 
-pytestmark = [pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(1800)]  # it installs everything anew
 
 NOT_RUN = ("useradd ",)
 """A step that begins so would change the machine that tests."""
