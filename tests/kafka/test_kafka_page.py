@@ -33,7 +33,7 @@ def test_the_commands_of_the_page_work_one_after_the_other(kafka: str, tmp_path:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=180,
+            timeout=500,
         )
     finally:
         # Its names are not of this test alone: another run begins where this one did.

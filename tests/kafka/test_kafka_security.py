@@ -42,7 +42,7 @@ class Streamkit:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=300,
             input=stdin,
         )
         shown = ended.stdout + ended.stderr

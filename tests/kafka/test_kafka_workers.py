@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from command_line import COMMAND, consumed, done, environment, produce, streamkit
+from command_line import COMMAND, SECONDS, consumed, done, environment, produce, streamkit
 from workers import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
@@ -94,7 +94,7 @@ def test_whatever_ends_the_parent_ends_the_children(number: int, kafka: str, nam
         assert processes_in(tmp_path) - {parent.pid}
         parent.send_signal(number)
         parent.stdout.read()
-        assert parent.wait(60) == (0 if number != signal.SIGKILL else -number)
+        assert parent.wait(SECONDS) == (0 if number != signal.SIGKILL else -number)
     until(lambda: not processes_in(tmp_path))
 
 

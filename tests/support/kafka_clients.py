@@ -8,8 +8,8 @@ from typing import Any, Final
 from kafka_cluster import TEST_JVM
 from kafka_tools import JARS, fetch_jars
 
-QUIET_MS: Final = 4_000
-"""A consumer that has met no record for so long has read everything."""
+QUIET_MS: Final = 15_000
+"""A consumer that has met no record for so long, in which it has to join its group too, has read everything."""
 
 TOOLS: Final = "org.apache.kafka.tools"
 
@@ -50,6 +50,6 @@ def verifiable_producer(bootstrap: str, topic: str, count: int) -> list[dict[str
 def _run(main: str, *arguments: str, given: bytes = b"") -> str:
     fetch_jars()
     command = ["java", *TEST_JVM, "-cp", f"{JARS}/*", main, *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, timeout=120)
+    done = subprocess.run(command, input=given, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return done.stdout.decode()

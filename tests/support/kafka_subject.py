@@ -6,6 +6,7 @@ and errors pass as they come.
 """
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -27,12 +28,14 @@ from streamkit.broker.protocols import Assign, Member, Membership
 from streamkit.records import EncodedRecords, TopicPartition
 
 _APART = itertools.count()
-ASKED_MAX = 2000
+WAIT_SECONDS = 120.0
 
 
 def until(true: Callable[[], bool]) -> None:
     """Ask until it is so; every question is a request to a broker, which takes its time."""
-    assert any(true() for _ in range(ASKED_MAX)), "Kafka never did it"
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "Kafka never did it"
 
 
 class Names:
