@@ -24,6 +24,7 @@ from streamkit.topology import compile_graph
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
 
 BYTES_MAX = 1 << 20
+PATIENCE_MS = 60_000
 PARTITIONS = [TopicPartition("spread", index) for index in range(3)]
 
 
@@ -45,7 +46,7 @@ def broker(cluster: KafkaCluster) -> Iterator[KafkaBroker]:
 
 def leader_of(broker: KafkaBroker, tp: TopicPartition) -> int:
     broker._cluster.forget([tp.topic])
-    broker._thread.run(broker._cluster.learn([tp]), 10_000)
+    broker._thread.run(broker._cluster.learn([tp]), PATIENCE_MS)
     known = broker._cluster.known(tp)
     assert known is not None
     return known.leaders[tp.partition]
@@ -68,15 +69,22 @@ def test_a_fetch_from_several_leaders_returns_with_the_first_news_and_keeps_the_
         sender = threading.Timer(0.05, append, (broker, tp, value))
         sender.start()
         began = time.monotonic()
-        (fetched,) = fetcher.fetch(positions, wait_ms=20_000, bytes_max=BYTES_MAX)
-        assert time.monotonic() - began < 10
+        (fetched,) = fetcher.fetch(positions, wait_ms=120_000, bytes_max=BYTES_MAX)
+        assert time.monotonic() - began < 60
         sender.join()
         assert fetched.topic_partition == tp
         assert decode(fetched.record_batches, from_offset=positions[tp]).values == [value]
         positions[tp] = fetched.next_offset
-    began = time.monotonic()
-    assert fetcher.fetch(positions, wait_ms=0, bytes_max=BYTES_MAX) == []
-    assert time.monotonic() - began < 0.4, "it did not wait for the requests of the last call"
+    took_seconds = []
+    for _ in range(5):
+        append(broker, PARTITIONS[0], b"more")
+        (fetched,) = fetcher.fetch(positions, wait_ms=120_000, bytes_max=BYTES_MAX)
+        positions[PARTITIONS[0]] = fetched.next_offset
+        began = time.monotonic()
+        assert fetcher.fetch(positions, wait_ms=0, bytes_max=BYTES_MAX) == []
+        took_seconds.append(time.monotonic() - began)
+    # Those wait for half a second. A busy machine may delay one call or another, not all.
+    assert min(took_seconds) < 0.4, "it did not wait for the requests of the last call"
     fetcher.close()
 
 
@@ -87,11 +95,11 @@ def test_positions_that_changed_are_not_answered_with_what_was_asked_before(brok
         append(broker, tp, b"before")
         ends[tp] = offset_of(broker, tp, LATEST)
     append(broker, PARTITIONS[0], b"news")
-    fetcher.fetch(ends, wait_ms=5000, bytes_max=BYTES_MAX)
+    fetcher.fetch(ends, wait_ms=60_000, bytes_max=BYTES_MAX)
     earlier = {tp: end - 1 for tp, end in ends.items()}
     seen: dict[TopicPartition, list[bytes | None]] = {}
     while len(seen) < 3:
-        for one in fetcher.fetch(earlier, wait_ms=5000, bytes_max=BYTES_MAX):
+        for one in fetcher.fetch(earlier, wait_ms=60_000, bytes_max=BYTES_MAX):
             found = decode(one.record_batches, from_offset=earlier[one.topic_partition]).values
             seen[one.topic_partition] = found
             earlier[one.topic_partition] = one.next_offset
@@ -163,7 +171,7 @@ def test_internal_topics_and_sinks_have_the_replicas_that_were_asked_for(cluster
     made = ["replicated-counts-changelog", "replicated-out"]
     for topic in made:
         assert asking.admin.describe_topics()[topic].config["min.insync.replicas"] == "1"
-    response = asking._thread.run(asking._cluster.metadata([*made, "spread"]), 10_000)
+    response = asking._thread.run(asking._cluster.metadata([*made, "spread"]), PATIENCE_MS)
     replicas = {name: {len(partition[3]) for partition in partitions} for _, name, _, partitions in response.topics}
     assert replicas == {"replicated-counts-changelog": {2}, "replicated-out": {2}, "spread": {3}}
     asking.close()
@@ -173,5 +181,5 @@ def test_a_topic_that_was_created_is_known_to_every_broker(cluster: KafkaCluster
     """Whoever is asked next, by whatever worker, must not say that it does not exist."""
     for number in range(30):
         broker.admin.create_topic(f"heard-{number}", 2)
-        heard = broker._thread.run(broker._cluster.everywhere(f"heard-{number}"), 10_000)
+        heard = broker._thread.run(broker._cluster.everywhere(f"heard-{number}"), PATIENCE_MS)
         assert heard == {cluster.node_id(index): 2 for index in range(3)}
