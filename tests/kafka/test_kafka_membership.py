@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
-from workers import read, running, send, until, worker
+from workers import WAIT_SECONDS, read, running, send, until, worker
 
 from streamkit import Job
 from streamkit.broker import Broker, CommittedOffset
@@ -31,9 +31,9 @@ def name() -> str:
 
 
 @pytest.fixture
-def brokers(kafka: str, name: str) -> Iterator[list[Broker]]:
-    """Three clients of one cluster, as three processes would have."""
-    settings = KafkaSettings(bootstrap=kafka, session_timeout_ms=3000)
+def brokers(request: pytest.FixtureRequest, kafka: str, name: str) -> Iterator[list[Broker]]:
+    """Three clients of one cluster, as three processes would have; a busy machine costs none its session."""
+    settings = KafkaSettings(bootstrap=kafka, session_timeout_ms=getattr(request, "param", 10_000))
     opened: list[Broker] = [KafkaBroker(settings) for _ in range(3)]
     opened[0].admin.create_topic(f"{name}-rows", 6)
     yield opened
@@ -71,6 +71,7 @@ def test_members_share_the_tasks_and_what_stays_does_not_move(brokers: list[Brok
     until(lambda: tasks_of(members[0]) == set(TASKS))
 
 
+@pytest.mark.parametrize("brokers", [3000], indirect=True, ids=["session of 3 s"])
 def test_a_member_out_of_reach_for_longer_than_its_session_loses_its_tasks_and_joins_again(
     brokers: list[Broker], name: str
 ) -> None:
@@ -81,7 +82,7 @@ def test_a_member_out_of_reach_for_longer_than_its_session_loses_its_tasks_and_j
     hang, generation = threading.Event(), generation_of(one)
     client = brokers[0]
     assert isinstance(client, KafkaBroker)
-    client._thread.post(lambda: hang.wait(60) and None)
+    client._thread.post(lambda: hang.wait(2 * WAIT_SECONDS) and None)
     until(lambda: tasks_of(two) == set(TASKS))
     assert len(tasks_of(one)) == 3
     assert generation_of(one) == generation, "it cannot know yet"
@@ -109,7 +110,7 @@ def test_workers_on_kafka_take_over_from_each_other_and_nothing_is_lost_or_comes
 ) -> None:
     job = Job(name)
     job.stream(f"{name}-rows", value=str).to(f"{name}-out")
-    producer, sent, steps = brokers[2].producer(), [0], list[str]()
+    producer, sent, steps, taken = brokers[2].producer(), [0], list[str](), list[str]()
 
     def more(count: int) -> None:
         for _ in range(count):
@@ -123,8 +124,9 @@ def test_workers_on_kafka_take_over_from_each_other_and_nothing_is_lost_or_comes
     with running(worker(job, brokers[0], observe=steps.append, worker_id="one")) as (_, first):
         more(60)
         until(arrived)
-        with running(worker(job, brokers[1], worker_id="two")) as (_, second):
+        with running(worker(job, brokers[1], observe=taken.append, worker_id="two")) as (_, second):
             more(60)
+            until(lambda: taken.count("opened") == 3)
             until(arrived)
             more(60)
             until(arrived)
