@@ -23,7 +23,7 @@ from torture import PARTITIONS, SEED, WAIT_SECONDS, Feeder, WorkerThread, make_t
 from streamkit.broker import LATEST, Broker
 from streamkit.broker.kafka.producer import KafkaProducer
 from streamkit.broker.kafka.transactions import TransactionCoordinator
-from streamkit.errors import CommitFailedError, StreamkitError
+from streamkit.errors import BrokerUnavailableError, CommitFailedError, StreamkitError
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import opening
 from streamkit.runtime.opening import read_to
@@ -167,12 +167,16 @@ def limit_age(site: FaultSite, topic: str, age_max_ms: int) -> None:
 
 
 class Insisting(TransactionCoordinator):
-    """Sends the end of a transaction again, with the same epoch, as aiokafka's own producer does."""
+    """Sends an end that was not answered again, with the same epoch, as aiokafka's own producer does."""
 
     async def end(self, *, commit: bool) -> None:
-        with contextlib.suppress(CommitFailedError):
-            return await super().end(commit=commit)
-        return await self.end(commit=commit)
+        while True:
+            try:
+                return await super().end(commit=commit)
+            except CommitFailedError as error:
+                # A refusal is an answer: to the abort of what has been committed meanwhile.
+                if not isinstance(error.__cause__, BrokerUnavailableError):
+                    raise
 
 
 @both_ways
