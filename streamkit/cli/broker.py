@@ -1,22 +1,19 @@
 """The option `--broker`, and opening what it names."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from streamkit.broker import Broker, TopicDescription
 from streamkit.broker.open import log_directory
 from streamkit.broker.settings_file import open_with_settings
+from streamkit.broker.state_root import KAFKA_STATE
 from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.seams import SystemFileSystem
 
-__all__ = ["broker_option", "described", "opened", "state_dir_option", "state_root"]
-
-_KAFKA: Final = "kafka://"
-_KAFKA_STATE: Final = ".streamkit/kafka"
+__all__ = ["broker_option", "described", "opened", "state_dir_option"]
 
 broker_option: Callable[[Any], Any] = click.option(
     "--broker",
@@ -32,32 +29,8 @@ broker_option: Callable[[Any], Any] = click.option(
 state_dir_option: Callable[[Any], Any] = click.option(
     "--state-dir",
     metavar="DIR",
-    help=f"Root of the state.  [default: DIR/state of log://DIR; {_KAFKA_STATE}/ID of the Kafka cluster with that id]",
+    help=f"Root of the state.  [default: DIR/state of log://DIR; {KAFKA_STATE}/ID of the Kafka cluster with that id]",
 )
-
-
-def state_root(url: str, broker: Broker) -> str | None:
-    """Return the root of the state where `--state-dir` names none; None keeps state in memory.
-
-    Args:
-        url: What `--broker` said.
-        broker: What it named, opened.
-
-    Raises:
-        ConfigError: The Kafka cluster's id is no name for a directory.
-    """
-    directory = log_directory(url)
-    if directory is not None:
-        return f"{directory}/state"
-    if not url.startswith(_KAFKA):
-        return None
-    cluster_id = broker.admin.log_id()
-    # It comes from another machine, and must not lead out of the directory.
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", cluster_id) is None:
-        raise ConfigError(
-            f"the Kafka cluster's id {cluster_id[:100]!r} is no name for a directory", hint="name one with --state-dir"
-        )
-    return f"{_KAFKA_STATE}/{cluster_id}"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from typing import Final
 
 import click
 
-from streamkit.cli.broker import broker_option, opened, state_dir_option, state_root
+from streamkit.broker.state_root import state_root
+from streamkit.cli.broker import broker_option, opened, state_dir_option
 from streamkit.cli.exits import SIGNALLED
 from streamkit.cli.lines import Reporter
 from streamkit.cli.load import load_job

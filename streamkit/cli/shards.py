@@ -8,7 +8,8 @@ import click
 import orjson
 
 from streamkit.broker.protocols import Member
-from streamkit.cli.broker import broker_option, opened, state_dir_option, state_root
+from streamkit.broker.state_root import state_root
+from streamkit.cli.broker import broker_option, opened, state_dir_option
 from streamkit.cli.load import load_job
 from streamkit.runtime.shards import Shard, list_shards, preview_moves
 from streamkit.topology import compile_graph

@@ -1,4 +1,4 @@
-"""A Faust app on a real Kafka through streamkit's broker: it reads, writes, and goes on where it committed."""
+"""A Faust app on a real Kafka through streamkit's broker: it reads, writes, goes on where it committed, runs a job."""
 
 import asyncio
 import uuid
@@ -8,8 +8,11 @@ import faust
 import pytest
 from faust_programs import committed, faust_app, raw_topic, read, running, until, write
 
+from streamkit import Job
 from streamkit.broker import Broker
+from streamkit.broker.state_root import state_root
 from streamkit.hosts import lease
+from streamkit.hosts.faust import mount
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -41,3 +44,29 @@ def test_an_agent_on_kafka_reads_writes_and_goes_on_where_it_committed(kafka: st
             held.broker.admin.delete_topic(topic)
     assert sorted(seen) == [b"one", b"three", b"two"]
     assert said == [b"ONE", b"THREE", b"TWO"]
+
+
+def test_a_mounted_job_keeps_its_state_where_streamkit_run_does(
+    kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"counting-{uuid.uuid4().hex[:8]}"
+    words, url = f"{name}-words", f"kafka://{kafka}"
+    monkeypatch.chdir(tmp_path)
+    job = Job(name)
+    job.stream(words, value=bytes).group_by(bytes, name="by_word").count(name="counts").to(f"{name}-counts")
+
+    async def run(broker: Broker) -> None:
+        app = faust_app(f"around-{name}", f"streamkit+{url}", tmp_path)
+        mount(app, job)
+        async with running(app):
+            await until(app, lambda: sum(committed(broker, name).values()) >= 1)
+
+    with lease(url) as held:
+        write(held.broker, words, [(None, b"one")], partition_count=1)
+        asyncio.run(run(held.broker))
+        root, topics = state_root(url, held.broker), held.broker.admin.describe_topics()
+        for topic in topics:
+            if name in topic:
+                held.broker.admin.delete_topic(topic)
+    assert root is not None
+    assert (tmp_path / root / name).is_dir()

@@ -6,7 +6,7 @@ from typing import Any
 
 from mode import Service
 
-from streamkit.broker.open import log_directory
+from streamkit.broker.state_root import state_root
 from streamkit.dsl import Job
 from streamkit.errors import ConfigError
 from streamkit.graph import Source
@@ -34,7 +34,8 @@ def mount(
         app: A `faust.App` that was not started.
         job: It is built, hence frozen.
         broker: As for `streamkit run --broker`; the app's own unless said.
-        state_dir: Root of the state; unless said `DIR/state` for `log://DIR`, else memory.
+        state_dir: Root of the state; unless said, that of `streamkit run`: `DIR/state` for `log://DIR`,
+            `.streamkit/kafka/ID` for the Kafka cluster with that id, memory for `memory://`.
         options: How it is run, `state_dir` aside.
 
     Raises:
@@ -49,9 +50,6 @@ def mount(
             hint="give one of them another name",
         )
     chosen = options or RunOptions()
-    directory = log_directory(url)
-    if state_dir is None and chosen.state_dir is None and directory is not None:
-        state_dir = f"{directory}/state"
     chosen = replace(chosen, state_dir=state_dir or chosen.state_dir)
 
     class MountedHere(MountedJob):
@@ -80,7 +78,7 @@ class MountedJob(Service):
         app: The Faust app.
         topology: Of the job.
         url: Of the broker.
-        options: How it is run.
+        options: How it is run; without a `state_dir` its state lies where the broker has it.
         place: Where mode puts the service.
     """
 
@@ -105,14 +103,17 @@ class MountedJob(Service):
         """Open the broker, or share it with who has it open in this process, and start the worker.
 
         Raises:
-            StreamkitError: The broker cannot be opened, or a source topic is missing and may not be made.
+            StreamkitError: The broker cannot be opened, a source topic is missing and may not be made, or the Kafka
+                cluster's id is no name for a directory.
         """
         self._lease = await asyncio.to_thread(lease, self._url)
-        await Topics(self._lease.broker, self._app).counts(_sources(self._topology))
+        broker = self._lease.broker
+        await Topics(broker, self._app).counts(_sources(self._topology))
+        state_dir = self._options.state_dir or await asyncio.to_thread(state_root, self._url, broker)
         worker = Worker(
             self._topology,
-            self._lease.broker,
-            options=self._options,
+            broker,
+            options=replace(self._options, state_dir=state_dir),
             fs=SystemFileSystem(),
             clock=SystemClock(),
         )

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from streamkit.broker import Broker
-from streamkit.cli.broker import state_root
+from streamkit.broker.state_root import state_root
 from streamkit.errors import ConfigError
 
 
