@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Final
 
 from streamkit.broker.coordinator import check_text
@@ -30,6 +32,8 @@ from streamkit.errors import StreamkitError
 
 __all__ = ["KafkaBroker"]
 
+_log = logging.getLogger(__name__)
+
 _GIVE_UP_MS: Final = 2000
 _CLOSE_MS: Final = 5000
 _PRODUCER_CONNECTIONS: Final = 4
@@ -56,7 +60,8 @@ class KafkaBroker:
             BrokerUnavailableError: None of the addresses answers.
             BrokerError: TLS or the login failed.
         """
-        self._by_record = unknown_shape() is not None if by_record is None else by_record
+        unknown = unknown_shape() if by_record is None else None
+        self._by_record, self._untold = by_record or unknown is not None, unknown
         self._thread = ClientThread()
         self._cluster = Cluster(settings)
         try:
@@ -77,7 +82,15 @@ class KafkaBroker:
         return self._admin
 
     def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
-        """Return a new fetcher, with connections of its own."""
+        """Return a new fetcher, with connections of its own; the first that must go the slow way is logged."""
+        if self._untold is not None:
+            untold, self._untold = self._untold, None
+            _log.warning(
+                "records are fetched from Kafka one by one, at a multiple of the cost: aiokafka %s is not as known"
+                " inside, %s; install the aiokafka that this streamkit requires, or a newer streamkit",
+                version("aiokafka"),
+                untold,
+            )
         if self._by_record:
             fetcher = RecordFetcher(self._thread, self._cluster, isolation)
             self._fetchers.append(fetcher)
