@@ -20,6 +20,7 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.runner import TaskRunner
 from streamkit.runtime.stalls import StallWatch
 from streamkit.runtime.task import Sealed
+from streamkit.runtime.trims import Trims
 from streamkit.seams import Clock
 
 __all__ = ["Loop", "next_positions"]
@@ -31,7 +32,6 @@ _DUE_MS: Final = 10.0
 _PROGRESS_MS: Final = 500.0
 _ENDED_MS: Final = 250.0
 _SMALL_LAG: Final = 1000
-_TRIM_BYTES: Final = 16 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +58,7 @@ class Loop:
         self._computing: dict[Future[Sealed | None], TaskRunner] = {}
         self._committing: dict[Future[None], tuple[TaskRunner, Sealed]] = {}
         self._stop = threading.Event()
-        self._untrimmed_bytes = 0
-        self._trimmed: dict[TopicPartition, int] = {}
+        self._trims = Trims(broker.admin)
         self._looked_ms = -_ENDED_MS
         self.ended = False
         """Whether every task of a bounded run has committed its end, on whatever worker."""
@@ -113,7 +112,7 @@ class Loop:
         self._read = {place: position for place, position in self._read.items() if place in places}
 
     def _done(self) -> bool:
-        if self._computing or self._committing:
+        if self._computing or self._committing or self._trims.under_way:
             return False
         crew = self._crew
         if self._stop.is_set():
@@ -140,7 +139,8 @@ class Loop:
 
     def _pause(self) -> None:
         """Wait a moment for what is under way; without anything, fetching has waited already."""
-        under_way: list[Future[Any]] = [*self._computing, *self._committing, *self._crew.under_way]
+        under_way: list[Future[Any]] = [*self._computing, *self._committing, *self._trims.under_way]
+        under_way += self._crew.under_way
         if under_way:
             wait(under_way, timeout=_BUSY_SECONDS, return_when=FIRST_COMPLETED)
 
@@ -156,7 +156,10 @@ class Loop:
             self._result(committed, runner)
             if self._crew.is_current(runner):
                 self._crew.retries.went_well(runner.plan.task_id)
-                self._trim(runner, sealed)
+                consumed = {place: sealed.offsets[place].offset for place in runner.task.consumed()}
+                self._trims.add(consumed, runner.take_read_bytes())
+        self._trims.collect()
+        self._trims.start(commits)
 
     def _result(self, future: Future[Any], runner: TaskRunner) -> Any:
         """Return what a task has done; after an error it is given up, and what it still does comes to nothing."""
@@ -258,28 +261,6 @@ class Loop:
                 if place not in queued and (end_offset is None or ahead < end_offset):
                     wanted[place] = ahead
         return next_positions(wanted, watermarks_ms, unread, self._skew_max_ms)
-
-    def _trim(self, runner: TaskRunner, sealed: Sealed) -> None:
-        """Let go of repartition records that every reader has committed, some megabytes at a time.
-
-        Raises:
-            StreamkitError: The broker refuses; that it does not answer is no error.
-        """
-        self._untrimmed_bytes += runner.take_read_bytes()
-        channels = runner.task.consumed()
-        self._trimmed.update({place: sealed.offsets[place].offset for place in channels})
-        if self._untrimmed_bytes < _TRIM_BYTES or not self._trimmed:
-            return
-        self._untrimmed_bytes = 0
-        try:
-            self._broker.admin.delete_records(self._trimmed)
-        except StreamkitError as error:
-            if error.answer is not Answer.RETRY:
-                raise
-            # They only take room until the next time.
-            _log.warning("records that were read stay in repartition topics for now: %s", error.primary)
-        else:
-            self._trimmed = {}
 
 
 def next_positions(

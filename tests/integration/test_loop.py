@@ -215,20 +215,41 @@ def test_repartition_records_that_cannot_be_deleted_now_are_deleted_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The broker does not answer the first two times; the records only take room until the third."""
-    monkeypatch.setattr("streamkit.runtime.loop._TRIM_BYTES", 1)
+    monkeypatch.setattr("streamkit.runtime.trims._TRIM_BYTES", 1)
     bench = Bench(counting(), words())
     errors: list[StreamkitError] = [BrokerUnavailableError("no answer") for _ in range(2)]
     bench.told = failing("admin.delete_records", errors)
-    bench.run()
+    bench.run(commit_bytes_max=100, fetch_bytes_max=300)
     assert errors == []
     assert caplog.text.count("stay in repartition topics for now: no answer") == 2
     assert trimmed(bench)
     assert dict(bench.read()) == EXPECTED
 
 
+def test_a_broker_that_is_silent_about_deleting_holds_nothing_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers once five more transactions were committed, which are more than can have been under way."""
+    monkeypatch.setattr("streamkit.runtime.trims._TRIM_BYTES", 1)
+    bench = Bench(counting(), words())
+    asked, going_on, commits = threading.Event(), threading.Event(), list[str]()
+
+    def told(call: str) -> None:
+        if call == "admin.delete_records" and not asked.is_set():
+            asked.set()
+            assert going_on.wait(5)
+        elif call == "producer.commit" and asked.is_set():
+            commits.append(call)
+            if len(commits) == 5:
+                going_on.set()
+
+    bench.told = told
+    bench.run(commit_bytes_max=100, fetch_bytes_max=300)
+    assert going_on.is_set()
+    assert dict(bench.read()) == EXPECTED
+
+
 def test_a_refusal_to_delete_repartition_records_stops_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be refused for ever, and the topic would grow for ever."""
-    monkeypatch.setattr("streamkit.runtime.loop._TRIM_BYTES", 1)
+    monkeypatch.setattr("streamkit.runtime.trims._TRIM_BYTES", 1)
     bench = Bench(counting(), words())
     bench.told = failing("admin.delete_records", [BrokerError("not allowed")])
     with pytest.raises(BrokerError, match="not allowed"):
