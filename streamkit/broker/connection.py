@@ -1,12 +1,13 @@
-"""How a Kafka cluster is reached and what is asked of it: security, and numbers; from a table and the environment."""
+"""How a Kafka cluster is reached and what is asked of it, security and numbers; from a table and the environment."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from streamkit.broker.security import ENVIRONMENT_PREFIX, KafkaSecurity, Secret, parse_security
 from streamkit.errors import ConfigError
+from streamkit.log.header import COMPRESSIONS, Compression
 
 __all__ = ["KafkaConnection", "parse_connection"]
 
@@ -20,6 +21,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "min_insync_replicas": (1, 32_767),
 }
 """Least and most; a cluster may allow less, and says so."""
+_COMPRESSION: Final = "compression_type"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class KafkaConnection:
         session_timeout_ms: A worker that the group does not hear for so long loses its tasks to the others.
         replication_factor: Of topics that are created; -1 leaves it to the cluster.
         min_insync_replicas: Of topics that are created; None leaves it to the cluster.
+        compression_type: How record batches are compressed before they are sent, to whatever topic; a topic with a
+            `compression.type` of its own has the brokers compress them anew.
         security: Whom the client trusts, and how it proves who it is.
     """
 
@@ -40,14 +44,20 @@ class KafkaConnection:
     session_timeout_ms: int = 10_000
     replication_factor: int = _CLUSTERS_OWN
     min_insync_replicas: int | None = None
+    compression_type: Compression = "none"
     security: KafkaSecurity = field(default_factory=KafkaSecurity)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are out of range, or with which nothing could be written.
+        """Refuse numbers that are out of range, or with which nothing could be written, and unknown codecs.
 
         Raises:
             ConfigError: One is, or more replicas must have a record than there are.
         """
+        if self.compression_type not in COMPRESSIONS:
+            raise ConfigError(
+                f"{_COMPRESSION} cannot be {self.compression_type!r}",
+                hint=f"it takes {', '.join(COMPRESSIONS[:-1])} or {COMPRESSIONS[-1]}",
+            )
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             unset = value is None or (name == "replication_factor" and value == _CLUSTERS_OWN)
@@ -76,12 +86,16 @@ def parse_connection(
         ConfigError: A setting is unknown, of the wrong type, out of its range, or does not fit with the others. No
             value of a secret is in the message.
     """
-    variables = {name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in _RANGES}
+    variables = {name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in (*_RANGES, _COMPRESSION)}
     set_here = {name: environment.get(variable) or table.get(name) for name, variable in variables.items()}
-    numbers = {name: _number(name, value) for name, value in set_here.items() if value is not None}
-    others = {name: value for name, value in table.items() if name not in _RANGES}
+    settings: dict[str, Any] = {
+        name: value if name == _COMPRESSION else _number(name, value)
+        for name, value in set_here.items()
+        if value is not None
+    }
+    others = {name: value for name, value in table.items() if name not in variables}
     apart = {name: text for name, text in environment.items() if name not in variables.values()}
-    return KafkaConnection(security=parse_security(others, apart, read_secret, _RANGES), **numbers)
+    return KafkaConnection(security=parse_security(others, apart, read_secret, list(variables)), **settings)
 
 
 def _number(name: str, value: object) -> int:

@@ -11,9 +11,11 @@ from copying import Row, encoded, rows_of
 from kafka_clients import console_consumer, console_producer, keyed_lines, verifiable_producer
 from kafka_subject import end_of, until
 
-from streamkit.broker import Broker, open_broker
+from streamkit.broker import LAST_STABLE, Broker, open_broker
+from streamkit.broker.connection import KafkaConnection
 from streamkit.broker.partitioner import partition_of
-from streamkit.records import TopicPartition
+from streamkit.log import Compression, parse_header
+from streamkit.records import EncodedRecords, TopicPartition
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
@@ -54,6 +56,26 @@ def test_what_a_console_producer_wrote_is_read_with_keys_headers_and_nulls(
     ]
     assert [row.value for rows in partitions for row in rows if row.key is None] == [b"nobody's"]
     assert min(row.timestamp_ms for rows in partitions for row in rows) > 1_500_000_000_000
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_batches_are_compressed_as_the_connection_says(codec: Compression, kafka: str, topic: str) -> None:
+    """By the batches' own attributes, which Kafka keeps as they came, and by what its consumer makes of them."""
+    place, values = TopicPartition(topic, 0), [b"%06d" % number * 10 for number in range(2000)]
+    broker = open_broker(f"kafka://{kafka}", connection=KafkaConnection(compression_type=codec))
+    try:
+        producer = broker.producer(topic)
+        producer.begin()
+        producer.send(place, EncodedRecords.to_append(timestamps_ms=[1] * 2000, keys=[None] * 2000, values=values))
+        producer.commit()
+        until(lambda: broker.admin.list_offsets({place: LAST_STABLE})[place] >= 2000)
+        (fetched,) = broker.fetcher().fetch({place: 0}, wait_ms=5000, bytes_max=2**20)
+    finally:
+        broker.close()
+    assert {parse_header(batch).compression for batch in fetched.record_batches} == {codec}
+    smaller = sum(map(len, fetched.record_batches)) < sum(map(len, values)) / 2
+    assert smaller == (codec != "none")
+    assert console_consumer(kafka, topic) == [value.decode() for value in values]
 
 
 def test_what_a_verifiable_producer_wrote_is_at_the_offsets_that_it_was_told(

@@ -24,6 +24,7 @@ from streamkit.broker.kafka.transactions import TransactionCoordinator, by_topic
 from streamkit.broker.protocols import Appended
 from streamkit.errors import BrokerUnavailableError, CommitFailedError, RecordTooLargeError, StreamkitError
 from streamkit.log.codec import ProducerStamp, encode, parse_header
+from streamkit.log.header import Compression
 from streamkit.records import EncodedRecords, TopicPartition
 
 __all__ = ["Appends", "Unsent", "encoded"]
@@ -43,14 +44,16 @@ class Unsent(NamedTuple):
     record_count: int
 
 
-def encoded(to: TopicPartition, records: EncodedRecords, stamp: ProducerStamp, bytes_max: int) -> list[Unsent]:
+def encoded(
+    to: TopicPartition, records: EncodedRecords, stamp: ProducerStamp, *, bytes_max: int, compression: Compression
+) -> list[Unsent]:
     """Return the record batches of some records.
 
     Raises:
         RecordTooLargeError: A record is larger than the `bytes_max` of its topic.
     """
     try:
-        batches = encode(records, stamp=stamp, batch_bytes_max=bytes_max)
+        batches = encode(records, stamp=stamp, batch_bytes_max=bytes_max, compression=compression)
     except RecordTooLargeError as error:
         raise RecordTooLargeError(
             error.index,

@@ -217,7 +217,9 @@ class KafkaProducer:
             base_sequence=base_sequence,
             transactional=self._transactional_id is not None,
         )
-        unsent = encoded(to, records, stamp, topic.message_bytes_max)
+        unsent = encoded(
+            to, records, stamp, bytes_max=topic.message_bytes_max, compression=self._cluster.settings.compression_type
+        )
         self._sequences[to] = (base_sequence + len(records)) & _SEQUENCE_MASK
         self._thread.post(lambda: self._appends.put(to, unsent))
         if self._appends.queued_bytes > _QUEUED_BYTES_MAX:

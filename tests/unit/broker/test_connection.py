@@ -23,7 +23,7 @@ def test_without_settings_replication_is_the_clusters() -> None:
 
 def test_every_number_comes_from_the_table_or_the_environment_which_wins() -> None:
     numbers = {field.name: 2000 + index for index, field in enumerate(dataclasses.fields(KafkaConnection))}
-    del numbers["security"]
+    del numbers["security"], numbers["compression_type"]
     numbers |= {"replication_factor": 3, "min_insync_replicas": 2}
     texts = {name: str(number) for name, number in numbers.items()}
     by_table = parsed({**numbers, "security_protocol": "SSL"})
@@ -57,6 +57,22 @@ def test_a_number_out_of_its_range_is_named_with_the_range(name: str, value: obj
         parsed({name: value})
     with pytest.raises(ConfigError, match=name):
         parsed(**{name: str(value)})
+
+
+def test_compression_comes_from_the_table_or_the_environment_which_wins() -> None:
+    assert parsed().compression_type == "none"
+    assert parsed({"compression_type": "lz4"}).compression_type == "lz4"
+    assert parsed({"compression_type": "lz4"}, compression_type="zstd").compression_type == "zstd"
+    assert KafkaSettings.of("host:1", parsed({"compression_type": "gzip", "security_protocol": "SSL"})) == (
+        KafkaSettings(bootstrap="host:1", compression_type="gzip", security=KafkaSecurity(security_protocol="SSL"))
+    )
+
+
+@pytest.mark.parametrize("codec", ["lzo", "LZ4", 1, True, ["lz4"]])
+def test_a_codec_that_is_none_is_told_those_that_are(codec: object) -> None:
+    with pytest.raises(ConfigError, match="compression_type cannot be") as caught:
+        parsed({"compression_type": codec})
+    assert caught.value.hint == "it takes none, gzip, snappy, lz4 or zstd"
 
 
 def test_more_replicas_in_sync_than_replicas_are_refused() -> None:
