@@ -28,7 +28,7 @@ from streamkit.broker.protocols import (
 )
 from streamkit.broker.topics import unknown_topic
 from streamkit.errors import ConfigError, LogError, RecordTooLargeError, SerializationError
-from streamkit.log import DecodedRecords, decode
+from streamkit.log import DecodedRecords, decode_parts
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.seams import Clock
 
@@ -252,12 +252,13 @@ class _Copying:
         if not self._moved:
             self._producer.begin()
             self._due_ms = self._clock.monotonic_ms() + self._limits.commit_ms
-        records = decode(part.record_batches, from_offset=at).below(self._ends[place])
         # Before it is sent: should that fail, nothing is committed any more.
         self._positions[place] = self._moved[place] = min(part.next_offset, self._ends[place])
-        if len(records):
-            self._send(place, records)
-        self._pending_records += len(records)
+        for decoded in decode_parts(part.record_batches, from_offset=at):
+            records = decoded.below(self._ends[place])
+            if len(records):
+                self._send(place, records)
+            self._pending_records += len(records)
         self._pending_bytes += sum(map(len, part.record_batches))
 
     def _send(self, place: TopicPartition, records: DecodedRecords) -> None:

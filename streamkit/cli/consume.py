@@ -11,7 +11,7 @@ import orjson
 from streamkit.broker import EARLIEST, LAST_STABLE, LATEST, Broker, OffsetSpec
 from streamkit.cli.broker import broker_option, described, opened
 from streamkit.errors import OffsetOutOfRangeError
-from streamkit.log import DecodedRecords, decode
+from streamkit.log import DecodedRecords, decode_parts
 from streamkit.records import TopicPartition
 
 __all__ = ["consume"]
@@ -69,8 +69,8 @@ def consume(
             while wanted := {place: at for place, at in positions.items() if not until_end or at < ends[place]}:
                 for part in fetcher.fetch(wanted, wait_ms=_WAIT_MS, bytes_max=_FETCH_BYTES):
                     place = part.topic_partition
-                    records = decode(part.record_batches, from_offset=positions[place])
-                    _print(out, place, records.below(ends[place]) if until_end else records, as_json=as_json)
+                    for records in decode_parts(part.record_batches, from_offset=positions[place]):
+                        _print(out, place, records.below(ends[place]) if until_end else records, as_json=as_json)
                     positions[place] = part.next_offset
                 out.flush()
         except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from streamkit.log.codec import (
     control_batch,
     control_kind,
     decode,
+    decode_parts,
     encode,
 )
 from streamkit.log.header import BatchHeader, Compression, check, parse_header, place
@@ -23,6 +24,7 @@ __all__ = [
     "control_batch",
     "control_kind",
     "decode",
+    "decode_parts",
     "encode",
     "parse_header",
     "place",

@@ -8,7 +8,7 @@ Not here: the header (`header`), codecs (`compression`), files (`segment`).
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -21,7 +21,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from streamkit.errors import ConfigError, CorruptBatchError, RecordTooLargeError
-from streamkit.log.compression import compressed, inflated
+from streamkit.log.compression import INFLATED_BYTES_MAX, compressed, inflated
 from streamkit.log.header import (
     BATCH_BYTES_MAX,
     CONTROL_MASK,
@@ -46,6 +46,7 @@ __all__ = [
     "control_batch",
     "control_kind",
     "decode",
+    "decode_parts",
     "encode",
     "parse_header",
     "place",
@@ -68,6 +69,7 @@ _CONTROL_VALUE = struct.Struct(">hi")
 _CONTROL_VERSION = 0
 _CONTROL_KINDS = (ControlKind.ABORT, ControlKind.COMMIT)
 _COORDINATOR_EPOCH = 0
+_OUT_OF_ORDER = "records are not in the order of their offsets"
 
 if not DefaultRecordBatchBuilder.__module__.startswith("aiokafka.record._crecords"):
     primary = "aiokafka's record codec runs without its C extension, about 70 times slower"
@@ -210,20 +212,55 @@ def decode(batches: Sequence[bytes | bytearray], *, from_offset: int = 0) -> Dec
 
     Cost: about 0.1 us a record of 127 bytes, and as much for each further column.
     """
-    plain: list[memoryview] = []
-    values: list[bytes | None] = []
-    offsets: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    headers = [parse_header(batch) for batch in batches]
+    wanted = [pair for pair in zip(batches, headers, strict=True) if pair[1].last_offset >= from_offset]
+    return _columns([(_plain(batch, header), header) for batch, header in wanted], from_offset)
+
+
+def decode_parts(batches: Sequence[bytes | bytearray], *, from_offset: int = 0) -> Iterator[DecodedRecords]:
+    """Decode the records of several batches as `decode` does, in as many parts as it takes to bound the memory.
+
+    A part ends before the batch with which it would inflate to more than `INFLATED_BYTES_MAX`. Mostly there is one,
+    and there is always one, though it may be empty.
+
+    Args:
+        batches: Whole record batches, compressed or not.
+        from_offset: Records below it are left out.
+
+    Raises:
+        CorruptBatchError: As from `decode`, when the part is asked for in which it is found.
+
+    Cost: as `decode`. Memory for the part that the caller has and the next, with their values.
+    """
+    part: list[tuple[memoryview, BatchHeader]] = []
+    size_bytes = 0
     for batch in batches:
         header = parse_header(batch)
-        if header.last_offset >= from_offset:
-            plain.append(_plain(batch, header))
-            of_batch = _values(plain[-1], header)
-            offsets.append(_offsets(plain[-1], header, len(of_batch)))
-            values += of_batch
+        if header.last_offset < from_offset:
+            continue
+        plain = _plain(batch, header)
+        if part and size_bytes + len(plain) > INFLATED_BYTES_MAX:
+            if header.base_offset <= part[-1][1].last_offset:
+                raise CorruptBatchError(_OUT_OF_ORDER)
+            yield _columns(part, from_offset)
+            part, size_bytes = [], 0
+        part.append((plain, header))
+        size_bytes += len(plain)
+    yield _columns(part, from_offset)
+
+
+def _columns(part: Sequence[tuple[memoryview, BatchHeader]], from_offset: int) -> DecodedRecords:
+    values: list[bytes | None] = []
+    offsets: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    for plain, header in part:
+        of_batch = _values(plain, header)
+        offsets.append(_offsets(plain, header, len(of_batch)))
+        values += of_batch
     joined = np.concatenate(offsets)
     if not (joined[1:] > joined[:-1]).all():
-        raise CorruptBatchError("records are not in the order of their offsets")
-    return DecodedRecords(plain, joined, values, slice(int(np.searchsorted(joined, from_offset)), len(values)))
+        raise CorruptBatchError(_OUT_OF_ORDER)
+    rows = slice(int(np.searchsorted(joined, from_offset)), len(values))
+    return DecodedRecords([plain for plain, _ in part], joined, values, rows)
 
 
 def _plain(batch: bytes | bytearray, header: BatchHeader) -> memoryview:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from streamkit.broker import Fetched
 from streamkit.errors import DeserializationError, TopologyError
-from streamkit.log import decode
+from streamkit.log import DecodedRecords, decode_parts
 from streamkit.records import NEVER_MS, RowError, TopicPartition
 from streamkit.runtime.blocks import BlockHeader
 from streamkit.runtime.context import TaskContext
@@ -59,7 +59,12 @@ class ChannelInput:
 
     def take(self, fetched: Fetched) -> int:
         """Merge the blocks; a watermark counts after its block's rows."""
-        records = decode(fetched.record_batches, from_offset=self.next_offset)
+        parts = decode_parts(fetched.record_batches, from_offset=self.next_offset)
+        count = sum(map(self._take_blocks, parts))
+        self.next_offset = max(fetched.next_offset, self.next_offset)
+        return count
+
+    def _take_blocks(self, records: DecodedRecords) -> int:
         headers = records.headers if records.headers is not None else [()] * len(records)
         for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
             try:
@@ -72,7 +77,6 @@ class ChannelInput:
                     offset=offset,
                     data=error.data,
                 ) from error
-        self.next_offset = max(fetched.next_offset, self.next_offset)
         return len(records)
 
     def _take_block(self, offset: int, header: BlockHeader, block: bytes) -> None:

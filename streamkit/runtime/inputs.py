@@ -14,7 +14,7 @@ import polars as pl
 from streamkit.broker import Fetched
 from streamkit.errors import DeserializationError, TimestampError
 from streamkit.graph import Source
-from streamkit.log import DecodedRecords, decode
+from streamkit.log import DecodedRecords, decode_parts
 from streamkit.records import NEVER_MS, Batch, Column, Later, Origin, RowError, TopicPartition
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
@@ -101,15 +101,18 @@ class SourceInput:
 
     def take(self, fetched: Fetched) -> int:
         """Decode, stamp and hand on."""
-        records = decode(fetched.record_batches, from_offset=self.next_offset)
-        end_offset, next_offset = self._mark.end_offset, fetched.next_offset
-        if end_offset is not None and next_offset > end_offset:
-            records, next_offset = records.below(end_offset), end_offset
-        if len(records):
-            self._hand_on(self._batch(records))
-        self.next_offset = max(next_offset, self.next_offset)
-        self._context.counters.records_in += len(records)
-        return len(records)
+        end_offset = fetched.next_offset
+        if self._mark.end_offset is not None:
+            end_offset = min(end_offset, self._mark.end_offset)
+        count = 0
+        for part in decode_parts(fetched.record_batches, from_offset=self.next_offset):
+            records = part.below(end_offset)
+            if len(records):
+                self._hand_on(self._batch(records))
+            count += len(records)
+        self.next_offset = max(end_offset, self.next_offset)
+        self._context.counters.records_in += count
+        return count
 
     def _hand_on(self, batch: Batch) -> None:
         """Hand a batch on, to Python functions a part at a time: what one makes is in the cache for the next."""

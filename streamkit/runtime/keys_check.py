@@ -19,7 +19,7 @@ from streamkit.broker import EARLIEST, LAST_STABLE, Broker, TopicDescription
 from streamkit.broker.partitioner import partitions_of
 from streamkit.errors import OffsetOutOfRangeError
 from streamkit.graph import Aggregation, Node, Source
-from streamkit.log import decode
+from streamkit.log import decode_parts
 from streamkit.records import TopicPartition
 from streamkit.topology import Topology
 
@@ -123,7 +123,8 @@ def _sampled(topic: str, partition_count: int, broker: Broker) -> list[KeySample
             with contextlib.suppress(OffsetOutOfRangeError):
                 for part in fetcher.fetch(positions, wait_ms=0, bytes_max=SAMPLE_BYTES):
                     place = part.topic_partition
-                    records = decode(part.record_batches, from_offset=positions[place])
+                    # Of what inflates to more than one part the first is sample enough.
+                    records = next(decode_parts(part.record_batches, from_offset=positions[place]))
                     rows = zip(records.offsets.tolist()[:SAMPLE_KEYS], records.keys, strict=False)
                     keyed = [(offset, key) for offset, key in rows if key is not None]
                     offsets, keys = [offset for offset, _ in keyed], [key for _, key in keyed]

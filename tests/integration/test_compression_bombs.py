@@ -116,3 +116,34 @@ def test_a_bomb_is_refused_within_bounded_memory(name: str, tmp_path: Path) -> N
     print(name, bomb.stat().st_size, found)
     assert "does not inflate" in found["error"]
     assert found["peak_bytes"] <= bound_bytes + SLACK_BYTES + 2 * bomb.stat().st_size
+
+
+MEASURE_PARTS = """
+import json, re
+from streamkit.log import decode_parts, encode, place
+from streamkit.records import EncodedRecords
+
+def peak_bytes():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+
+value = bytes(4 * 2**20 - 1000)
+one = EncodedRecords.to_append(timestamps_ms=[0], keys=[None], values=[value])
+(batch,) = encode(one, batch_bytes_max=2**20, compression="zstd")
+batches = [bytearray(batch) for _ in range(500)]
+for offset, batch in enumerate(batches):
+    place(batch, offset)
+before_bytes = peak_bytes()
+count = 0
+for part in decode_parts(batches):
+    count += len(part.keys)
+print(json.dumps({"peak_bytes": peak_bytes() - before_bytes, "record_count": count}))
+"""
+
+
+def test_a_fetch_full_of_small_bombs_is_read_within_bounded_memory() -> None:
+    """Two gigabytes of it, each batch of which is small enough to inflate as far as it likes."""
+    done = subprocess.run([sys.executable, "-c", MEASURE_PARTS], capture_output=True, text=True, check=True, timeout=60)
+    found = json.loads(done.stdout)
+    print(found)
+    assert found["record_count"] == 500
+    assert found["peak_bytes"] <= 5 * INFLATED_BYTES_MAX

@@ -205,6 +205,13 @@ def test_an_error_that_nothing_answers_stops_at_once() -> None:
         bench.run()
 
 
+def test_a_fetch_that_inflates_to_several_parts_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamkit.log.codec.INFLATED_BYTES_MAX", 1)
+    bench = Bench(counting(), words())
+    bench.run()
+    assert dict(bench.read()) == EXPECTED
+
+
 def trimmed(bench: Bench) -> bool:
     [topic] = [name for name in bench.broker.admin.describe_topics() if name.endswith("-repartition")]
     begins = bench.broker.admin.list_offsets({TopicPartition(topic, number): EARLIEST for number in range(2)})

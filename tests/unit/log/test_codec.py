@@ -21,6 +21,7 @@ from streamkit.log import (
     control_batch,
     control_kind,
     decode,
+    decode_parts,
     encode,
     parse_header,
     place,
@@ -154,6 +155,29 @@ def test_batches_out_of_order_are_refused() -> None:
         decode([first, second])
     with pytest.raises(CorruptBatchError, match="order of their offsets"):
         decode([first, first])
+
+
+@pytest.mark.parametrize(("from_offset", "counts"), [(0, [5, 5, 2]), (3, [2, 5, 2]), (5, [5, 2]), (12, [0])])
+def test_what_is_more_than_one_part_may_hold_comes_in_several(
+    from_offset: int, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [4, 1, 2, 2, 1, 2]
+    begins = [sum(sizes[:index]) for index in range(len(sizes))]
+    batches = [batch(*[b"%d" % begin] * size, base_offset=begin) for begin, size in zip(begins, sizes, strict=True)]
+    # As much as the first two take, and as the three after them.
+    monkeypatch.setattr(codec, "INFLATED_BYTES_MAX", sum(map(len, batches[2:5])))
+    parts = list(decode_parts(batches, from_offset=from_offset))
+    whole = decode(batches, from_offset=from_offset)
+    assert [len(part) for part in parts] == counts
+    assert [offset for part in parts for offset in part.offsets] == whole.offsets.tolist()
+    assert [value for part in parts for value in part.values] == whole.values
+    assert [stamp for part in parts for stamp in part.timestamps_ms] == whole.timestamps_ms.tolist()
+
+
+def test_parts_out_of_order_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "INFLATED_BYTES_MAX", 1)
+    with pytest.raises(CorruptBatchError, match="order of their offsets"):
+        list(decode_parts([batch(b"a", base_offset=4), batch(b"b", base_offset=4)]))
 
 
 def test_records_outside_of_the_offsets_of_their_batch_are_refused() -> None:
