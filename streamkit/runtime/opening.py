@@ -29,7 +29,7 @@ from streamkit.errors import (
     TaskCorruptedError,
     TaskMigratedError,
 )
-from streamkit.log import DecodedRecords, decode
+from streamkit.log import DecodedRecords, decode, decode_parts
 from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan, transactional_id
 from streamkit.runtime.commit import Observe, stamp_of
@@ -351,7 +351,7 @@ def read_to(broker: Broker, fetcher: Fetcher, place: TopicPartition, begin: int 
         if stalls > _STALLS_MAX:
             raise TaskCorruptedError(f"{place} gives nothing at offset {position} below its end {end_offset}")
         for part in fetched:
-            records = decode(part.record_batches, from_offset=position)
+            for records in decode_parts(part.record_batches, from_offset=position):
+                if len(records):
+                    yield records
             position = max(position, part.next_offset)
-            if len(records):
-                yield records
