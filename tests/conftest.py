@@ -52,10 +52,8 @@ def kafka() -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the fault suite unless it is asked for, and what needs programs that are not here. CI must have them."""
+    """Deselect what needs programs that are not here. CI must have them."""
     said = []
-    if "STREAMKIT_TORTURE" not in os.environ:
-        said.append(_without(config, items, {"fault"}, "of the fault suite: see make torture-kafka"))
     lacking = missing_tools()
     if lacking and os.environ.get("CI") != "true":
         marks = {"java"} if os.environ.get("STREAMKIT_TEST_KAFKA") else {"java", "kafka"}

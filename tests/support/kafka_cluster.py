@@ -151,6 +151,11 @@ class KafkaCluster:
         """SIGKILL one broker."""
         self._end(self._nodes[index], signal.SIGKILL)
 
+    def said_count(self, text: str) -> int:
+        """Return in how many lines the brokers have said something since the cluster was made."""
+        logs = [node.directory / "output.log" for node in self._nodes]
+        return sum(log.read_text(encoding="utf-8").count(text) for log in logs)
+
     def stop(self, index: int) -> None:
         """Stop one broker cleanly: it hands its leaderships over."""
         self._end(self._nodes[index], signal.SIGTERM)
@@ -242,12 +247,11 @@ class KafkaCluster:
     def _read(self, node: _Node, process: subprocess.Popen[str]) -> None:
         """Keep what the broker says in its directory, and look for the line that says it serves."""
         assert process.stdout is not None, "it was asked for"
-        with (node.directory / "output.log").open("a", encoding="utf-8") as output:
+        with (node.directory / "output.log").open("a", buffering=1, encoding="utf-8") as output:
             for line in process.stdout:
                 output.write(line)
                 node.lines.append(line)
                 if STARTED in line:
-                    output.flush()
                     node.started.set()
         node.started.set()
 
