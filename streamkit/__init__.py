@@ -22,7 +22,7 @@ from streamkit.errors import (
     StreamkitError,
     TaskError,
 )
-from streamkit.graph import EventTime, Tumbling
+from streamkit.graph import EventTime, Hopping, Tumbling
 from streamkit.records import Record, TopicPartition, Windowed
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "DefinitionError",
     "EventTime",
     "Grouped",
+    "Hopping",
     "Job",
     "LogError",
     "ProcessingError",

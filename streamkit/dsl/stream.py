@@ -21,10 +21,12 @@ from streamkit.errors import DefinitionError
 from streamkit.graph import (
     Aggregate,
     Aggregation,
+    AnyWindow,
     Columns,
     Emit,
     FlatMap,
     Fold,
+    Hopping,
     Late,
     Map,
     MapBatches,
@@ -373,18 +375,18 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
 class Grouped(_Aggregating[K_co, V_co]):
     """Rows by key; its tables are updated for ever."""
 
-    def window(self, window: Tumbling, *, emit: Emit = "final") -> "WindowedGroup[K_co, V_co]":
+    def window(self, window: AnyWindow, *, emit: Emit = "final") -> "WindowedGroup[K_co, V_co]":
         """Cut each key's rows into windows.
 
         Args:
-            window: Their size and grace.
+            window: `Tumbling` or `Hopping`: their size and grace.
             emit: "final" publishes each window once, when it closes; "update" at each commit that changed it.
 
         Raises:
             DefinitionError: An argument is none of these.
         """
-        if not isinstance(window, Tumbling):
-            raise DefinitionError(f"window takes a Tumbling, not {window!r}")
+        if not isinstance(window, Tumbling | Hopping):
+            raise DefinitionError(f"window takes a Tumbling or a Hopping, not {window!r}")
         if emit not in ("final", "update"):
             raise DefinitionError(f'emit={emit!r} is neither "final" nor "update"')
         node = Window(name=self._job.fresh_name("window"), inputs=(self.name,), window=window, emit=emit)
@@ -399,7 +401,11 @@ class WindowedGroup(_Aggregating[Windowed[K_co], V_co], Generic[K_co, V_co]):
 
     @property
     def late(self) -> Stream[K_co, V_co]:
-        """The rows that came after their window had closed, unchanged: a stream of their own."""
+        """The rows that came after a window of theirs had closed, unchanged: a stream of their own.
+
+        A row of a hopping window may be late for one window and on time for the next: it is here once, and counted in
+        the windows that were open.
+        """
         if self._late is None:
             name = f"{self.name}_late"
             self._job.add(Late(name=name, inputs=(self.name,)))

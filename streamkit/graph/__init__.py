@@ -26,17 +26,19 @@ from streamkit.graph.nodes import (
     Typed,
     Window,
 )
-from streamkit.graph.windows import Tumbling, to_ms
+from streamkit.graph.windows import AnyWindow, Hopping, Tumbling, to_ms
 
 __all__ = [
     "Aggregate",
     "Aggregation",
+    "AnyWindow",
     "Columns",
     "Emit",
     "EventTime",
     "Filter",
     "FlatMap",
     "Fold",
+    "Hopping",
     "KeyBy",
     "Late",
     "LogicalGraph",

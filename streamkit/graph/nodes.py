@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import polars as pl
 
 from streamkit.errors import DefinitionError
-from streamkit.graph.windows import Tumbling, to_ms
+from streamkit.graph.windows import AnyWindow, to_ms
 
 __all__ = [
     "Aggregate",
@@ -172,7 +172,7 @@ class Merge(Node):
 class Window(Node):
     """Assigns windows and judges lateness, upstream of a shuffle."""
 
-    window: Tumbling
+    window: AnyWindow
     emit: Emit
 
 

@@ -35,7 +35,7 @@ from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
 from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator, SinkSpec
 from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, TableFilter, step_for
-from streamkit.runtime.operators.windowing import WindowOperator, window_ends
+from streamkit.runtime.operators.windowing import WindowOperator, last_window_ends
 from streamkit.runtime.position import InputPosition, Position, Run, RunMark
 from streamkit.serde import Serde, key_serde, value_serde
 from streamkit.state import Digest
@@ -299,7 +299,7 @@ class _Builder:
         window = self._nodes[node.inputs[0]] if isinstance(node, Aggregation) else None
         if not isinstance(window, Window) or published_ms == NEVER_MS:
             return published_ms
-        return int(window_ends(window.window, np.array([published_ms]))[0]) - 1
+        return int(last_window_ends(window.window, np.array([published_ms]))[0]) - 1
 
     def _add_channels(self) -> None:
         readers = {aggregate.spec.node: aggregate for aggregate in self._aggregates}
@@ -317,7 +317,7 @@ class _Builder:
     def _writer(self, name: str) -> RepartitionWriter:
         repartition = self._plan.topology.repartition(name)
         windows = [self._nodes[self._aggregation(aggregation).inputs[0]] for aggregation in repartition.aggregations]
-        steps = [window.window.size_ms for window in windows if isinstance(window, Window)]
+        steps = [window.window.advance_ms for window in windows if isinstance(window, Window)]
         writer = RepartitionWriter(
             repartition.topic,
             self._plan.partition_counts[repartition.topic],

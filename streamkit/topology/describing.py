@@ -12,6 +12,7 @@ from streamkit.graph import (
     Filter,
     FlatMap,
     Fold,
+    Hopping,
     KeyBy,
     Late,
     Map,
@@ -127,7 +128,10 @@ def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]:
             return {**key, "key": key_serde(plan.key_type).name} | ({} if shuffled else {"shuffle": "none"})
         case Window():
             window = node.window
-            return {"tumbling_ms": window.size_ms, "grace_ms": window.grace_ms, "emit": node.emit}
+            sizes = {"tumbling_ms": window.size_ms}
+            if isinstance(window, Hopping):
+                sizes = {"hopping_ms": window.size_ms, "advance_ms": window.advance_ms}
+            return {**sizes, "grace_ms": window.grace_ms, "emit": node.emit}
         case Aggregation():
             return _folding(node) | {"emit": node.emit} | _kept(topology, node)
         case Sink():

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 from machine import Machine
 
-from streamkit import EventTime, Job, Tumbling, agg
+from streamkit import EventTime, Hopping, Job, Tumbling, agg
 from streamkit.records import TopicPartition
 from streamkit.runtime import Guarantee
 
@@ -30,6 +30,8 @@ def ms(count: int) -> timedelta:
 
 SLACK = EventTime("ts", out_of_orderness=ms(5))
 FINE = Tumbling(ms(20), grace=ms(10))
+HOPS = Hopping(ms(20), advance=ms(7), grace=ms(10))
+"""The advance does not divide the size: a row is in two windows or in three."""
 
 
 def columns() -> Job:
@@ -175,6 +177,40 @@ def updated() -> Job:
     return job
 
 
+def hopping() -> Job:
+    """Overlapping windows of built-in aggregates behind a shuffle, and of them as updates."""
+    job = Job("hopping")
+    readings = job.stream("readings", value=Reading, timestamp=SLACK)
+    grouped = readings.group_by("sensor", type=str, name="by_sensor", shards=3)
+    windows = grouped.window(HOPS)
+    how = {"n": agg.count(), "sum": agg.sum("value"), "max": agg.max("value"), "last": agg.last("value")}
+    windows.agg(how, name="stats").to("out")
+    windows.late.to("late")
+    grouped.window(HOPS, emit="update").count(name="counts").to("counted")
+    return job
+
+
+def overlapping() -> Job:
+    """Overlapping windows of Python functions: behind a shuffle, and in the order of a keyed source."""
+    job = Job("overlapping")
+    readings = job.stream("readings", key=str, value=Reading, timestamp=SLACK)
+
+    def by_sensor(reading: Reading) -> str:
+        return reading.sensor
+
+    def count(total: int, reading: Reading) -> int:
+        return total + 1
+
+    def listed(values: list[int], reading: Reading) -> list[int]:
+        return [*values, reading.value]
+
+    windows = readings.group_by(by_sensor, shards=2).window(HOPS)
+    windows.aggregate(count, initial=int, merge=operator.add).to("out")
+    windows.late.to("late")
+    readings.group_by_key().window(HOPS).aggregate(listed, initial=list[int]).to("lists")
+    return job
+
+
 def uneven() -> Job:
     """A task with two inputs, one of which may end long before the other."""
     job = Job("uneven")
@@ -245,6 +281,8 @@ SCENARIOS = {
         Scenario(build=ordered),
         Scenario(build=twice),
         Scenario(build=updated, updates=frozenset({"out"})),
+        Scenario(build=hopping, updates=frozenset({"counted"})),
+        Scenario(build=overlapping),
         Scenario(build=uneven, sources=("readings", "more")),
     )
 }
@@ -256,6 +294,7 @@ FOR_EVER = {
     "updated": Scenario(build=updated, updates=frozenset({"out"})),
     "columns": Scenario(build=columns),
     "levels": Scenario(build=levels),
+    "hopping": Scenario(build=hopping, updates=frozenset({"counted"})),
 }
 """The same for unbounded runs, where a table without windows writes updates."""
 

@@ -1,6 +1,6 @@
 """The seam between an aggregation and its spelling."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,10 +9,53 @@ import numpy.typing as npt
 
 from streamkit.records import Batch, Column
 
-__all__ = ["UNWINDOWED_MS", "Groups", "Results"]
+__all__ = ["UNWINDOWED_MS", "Groups", "Results", "RowWindows"]
 
 UNWINDOWED_MS = 0
 """The window end under which groups without windows are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowWindows:
+    """The windows of each row, one or more: the first ends at `ends_ms`, the others follow `advance_ms` apart.
+
+    `counts` is how many windows each row has; None: one each.
+    """
+
+    ends_ms: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64] | None = None
+    advance_ms: int = 0
+
+    def take(self, indices: npt.NDArray[np.int64]) -> "RowWindows":
+        """Return the windows of the rows at `indices`."""
+        counts = None if self.counts is None else self.counts[indices]
+        return RowWindows(ends_ms=self.ends_ms[indices], counts=counts, advance_ms=self.advance_ms)
+
+    def spread(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return one entry a window of a row, in the order of the rows: the row's index, and the window's end."""
+        indices = np.arange(len(self.ends_ms))
+        if self.counts is None:
+            return indices, self.ends_ms
+        rows = np.repeat(indices, self.counts)
+        steps = np.arange(len(rows)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts)
+        return rows, self.ends_ms[rows] + steps * self.advance_ms
+
+    def by_end(self) -> Iterator[tuple[int, npt.NDArray[np.int64] | None]]:
+        """Yield each window end, ascending, with the indices of its rows in their order, None for all rows."""
+        firsts = lasts = self.ends_ms
+        if self.counts is not None:
+            lasts = firsts + (self.counts - 1) * self.advance_ms
+        for end_ms in self._distinct_ends_ms().tolist():
+            # All ends are `advance_ms` apart, so a row has every window between its first and its last.
+            within = firsts == end_ms if self.counts is None else (firsts <= end_ms) & (end_ms <= lasts)
+            yield end_ms, None if within.all() else np.flatnonzero(within)
+
+    def _distinct_ends_ms(self) -> npt.NDArray[np.int64]:
+        if self.counts is None:
+            return np.unique(self.ends_ms)
+        alike = np.unique(np.stack([self.ends_ms, self.counts]), axis=1)
+        spans = [first_ms + np.arange(count) * self.advance_ms for first_ms, count in alike.T.tolist()]
+        return np.unique(np.concatenate([self.ends_ms, *spans]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +78,8 @@ class Groups(Protocol):
         """Return about how many groups there are (an upper bound before they are merged)."""
         ...
 
-    def add(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
-        """Fold rows in; `ends_ms` is the window end of each row, None without windows."""
+    def add(self, batch: Batch, windows: RowWindows | None) -> None:
+        """Fold rows in, each into all its windows; None without windows."""
         ...
 
     def absorb(self, block: bytes) -> None:

@@ -12,7 +12,7 @@ from streamkit.errors import ProcessingError
 from streamkit.records import Batch, Column, RowError
 from streamkit.runtime.aggregates import AggregateOverflow, FrameAggregates, source_order
 from streamkit.runtime.blocks import decode_frame_block, encode_frame_block
-from streamkit.runtime.groups.base import UNWINDOWED_MS, Results
+from streamkit.runtime.groups.base import UNWINDOWED_MS, Results, RowWindows
 from streamkit.runtime.operators.stateless import frame_of
 from streamkit.runtime.places import bad_row, rows_in_record
 from streamkit.serde import Serde, key_serde
@@ -20,7 +20,9 @@ from streamkit.serde import Serde, key_serde
 __all__ = ["FrameGroups"]
 
 _BY = ["window_end", "key"]
+_COUNT = "window_count"
 _UNMERGED_ROWS_MAX = 400_000
+_SPREAD_ROWS_MAX = 200_000
 _GROUPED_AS_THEY_ARE: Final = (pl.Int64(), pl.String(), pl.Binary())
 _BYTES: Final = key_serde(bytes)
 
@@ -58,7 +60,7 @@ class FrameGroups:
         """Return how many partial rows there are."""
         return sum(frame.height for frame in self._frames)
 
-    def add(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
+    def add(self, batch: Batch, windows: RowWindows | None) -> None:
         """Fold a batch into one partial frame."""
         frame = frame_of(batch, self._node)
         try:
@@ -68,7 +70,7 @@ class FrameGroups:
         if keys.null_count():
             null = int(keys.is_null().arg_true()[0])
             raise bad_row(batch, RowError(null, "the key is null"), self._node, ProcessingError)
-        ends = pl.lit(UNWINDOWED_MS, pl.Int64) if ends_ms is None else pl.Series("window_end", ends_ms)
+        ends = pl.lit(UNWINDOWED_MS, pl.Int64) if windows is None else pl.Series("window_end", windows.ends_ms)
         needed = frame.select(sorted(self._aggregates.needed_columns))
         rows = (
             needed.with_columns(ends.alias("window_end"), keys.alias("key"))
@@ -77,7 +79,13 @@ class FrameGroups:
         )
         if self._aggregates.needs_order:
             rows = rows.with_columns(_order_columns(batch))
-        self._push(self._aggregates.partial(rows, _BY))
+        if windows is None or windows.counts is None:
+            self._push(self._aggregates.partial(rows, _BY))
+            return
+        # Rows that share all their windows are folded once, then each window takes what they are together.
+        alike = self._aggregates.partial(rows.with_columns(pl.Series(_COUNT, windows.counts)), [*_BY, _COUNT])
+        for some in alike.iter_slices(max(1, _SPREAD_ROWS_MAX // int(windows.counts.max(initial=1)))):
+            self._push(self._aggregates.merge(_spread(some, windows.advance_ms), _BY))
 
     def _keys_of(self, batch: Batch) -> pl.Series:
         if self._grouped_serde is self._key_serde:
@@ -217,6 +225,17 @@ class FrameGroups:
         shards = pl.Series("shard", partitions_of(self.keys(), shard_count))
         parts = frame.with_columns(shards).partition_by("shard", as_dict=True, include_key=False)
         return [(int(shard), block) for (shard,), part in sorted(parts.items()) for block in encode_frame_block(part)]
+
+
+def _spread(alike: pl.DataFrame, advance_ms: int) -> pl.DataFrame:
+    """Return each partial row once for each of its `window_count` windows."""
+    windows = RowWindows(
+        ends_ms=alike.get_column("window_end").to_numpy(),
+        counts=alike.get_column(_COUNT).to_numpy(),
+        advance_ms=advance_ms,
+    )
+    rows, ends_ms = windows.spread()
+    return alike.drop(_COUNT)[rows].with_columns(pl.Series("window_end", ends_ms))
 
 
 def _order_columns(batch: Batch) -> list[pl.Series]:

@@ -11,7 +11,7 @@ from streamkit.broker.partitioner import partitions_of
 from streamkit.errors import ProcessingError, SerializationError
 from streamkit.records import Batch, Column, RowError
 from streamkit.runtime.blocks import decode_row_block, encode_row_block
-from streamkit.runtime.groups.base import UNWINDOWED_MS, Results
+from streamkit.runtime.groups.base import UNWINDOWED_MS, Results, RowWindows
 from streamkit.runtime.groups.folds import FoldedRows, RowFold
 from streamkit.runtime.operators.stateless import objects_of
 from streamkit.runtime.places import bad_row
@@ -50,11 +50,12 @@ class RowGroups:
         """Return how many groups there are, counting a key twice that is held in both forms."""
         return sum(map(len, self._by_object.values())) + sum(map(len, self._by_key.values()))
 
-    def add(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
+    def add(self, batch: Batch, windows: RowWindows | None) -> None:
         """Fold the rows of each window in their order."""
         values = objects_of(batch, self._node)
         by_window, keys = self._keyed(batch)
-        for end_ms, indices in _by_end(ends_ms):
+        for end_ms, rows in [(UNWINDOWED_MS, None)] if windows is None else windows.by_end():
+            indices = None if rows is None else rows.tolist()
             groups = by_window.get(end_ms)
             if groups is None:
                 groups = by_window[end_ms] = self._fold.empty()
@@ -79,14 +80,18 @@ class RowGroups:
         except RowError as error:
             raise bad_row(batch, error, self._node) from error
 
-    def missing_keys(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> list[tuple[int, bytes]]:
+    def missing_keys(self, batch: Batch, windows: RowWindows | None) -> list[tuple[int, bytes]]:
         """Return the (window end, key) of a batch that are not here yet: to be loaded before an ordered fold."""
         try:
             keys = batch.keys.encoded()
         except RowError as error:
             raise bad_row(batch, error, self._node) from error
-        ends = [UNWINDOWED_MS] * len(keys) if ends_ms is None else ends_ms.tolist()
-        wanted = {(end_ms, key) for end_ms, key in zip(ends, keys, strict=True) if key is not None}
+        if windows is None:
+            wanted = {(UNWINDOWED_MS, key) for key in keys if key is not None}
+        else:
+            rows, ends_ms = windows.spread()
+            pairs = zip(ends_ms.tolist(), rows.tolist(), strict=True)
+            wanted = {(end_ms, key) for end_ms, row in pairs if (key := keys[row]) is not None}
         return sorted(pair for pair in wanted if pair[1] not in self._by_key.get(pair[0], ()))
 
     def absorb(self, block: bytes) -> None:
@@ -237,13 +242,3 @@ def overflow(node: str, key: bytes, cause: Exception) -> ProcessingError:
         data=key,
         hint="sum a float column, or fewer or smaller numbers",
     )
-
-
-def _by_end(ends_ms: npt.NDArray[np.int64] | None) -> list[tuple[int, list[int] | None]]:
-    """Return each window end with the indices of its rows, None for all rows."""
-    if ends_ms is None:
-        return [(UNWINDOWED_MS, None)]
-    distinct = np.unique(ends_ms)
-    if len(distinct) == 1:
-        return [(int(distinct[0]), None)]
-    return [(int(end_ms), np.flatnonzero(ends_ms == end_ms).tolist()) for end_ms in distinct]

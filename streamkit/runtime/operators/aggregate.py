@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from streamkit.graph import Emit, Tumbling
+from streamkit.graph import AnyWindow, Emit
 from streamkit.records import NEVER_MS, Batch, Origin, TopicPartition
 from streamkit.runtime.context import TaskContext
-from streamkit.runtime.groups import FrameGroups, Groups, RowGroups
+from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, RowWindows
 from streamkit.runtime.groups.base import UNWINDOWED_MS
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stored import StoredWindows
@@ -37,7 +37,7 @@ class AggregateSpec:
 
     node: str
     store_index: int
-    window: Tumbling | None
+    window: AnyWindow | None
     emit: Emit
     ordered: bool
     published_ms: int = NEVER_MS
@@ -86,12 +86,12 @@ class AggregateOperator:
         """Fold rows without windows."""
         self.fold(batch, None)
 
-    def fold(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
+    def fold(self, batch: Batch, windows: RowWindows | None) -> None:
         """Fold rows that were not shuffled."""
         if self.spec.ordered:
             assert isinstance(self._groups, RowGroups), "an ordered fold is a Python function"
-            self._load([pair for pair in self._groups.missing_keys(batch, ends_ms) if self._may_be_stored(pair[0])])
-        self._groups.add(batch, ends_ms)
+            self._load([pair for pair in self._groups.missing_keys(batch, windows) if self._may_be_stored(pair[0])])
+        self._groups.add(batch, windows)
 
     def _may_be_stored(self, end_ms: int) -> bool:
         return self.spec.window is None or end_ms in self._stored

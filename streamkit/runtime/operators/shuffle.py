@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from streamkit.records import NEVER_MS, Batch, TopicPartition
 from streamkit.runtime.blocks import BlockHeader, BlockKind
 from streamkit.runtime.context import TaskContext
-from streamkit.runtime.groups import Groups
+from streamkit.runtime.groups import Groups, RowWindows
 
 __all__ = ["CombineOperator", "RepartitionWriter"]
 
@@ -23,10 +22,10 @@ class CombineOperator:
         """Fold for the aggregation `node`, whose blocks are of `kind`."""
         self.node, self.kind, self._groups, self._context = node, kind, groups, context
 
-    def fold(self, batch: Batch, ends_ms: npt.NDArray[np.int64] | None) -> None:
+    def fold(self, batch: Batch, windows: RowWindows | None) -> None:
         """Fold rows into the partial results of the next commit."""
         self._context.counters.shuffle_rows_in += len(batch)
-        self._groups.add(batch, ends_ms)
+        self._groups.add(batch, windows)
 
     def receive(self, batch: Batch) -> None:
         """Fold rows without windows."""

@@ -408,10 +408,10 @@ def test_windows_are_final_and_tables_updated_unless_said() -> None:
     assert [node.emit for node in windows if isinstance(node, Window)] == ["final", "update"]
 
 
-def test_a_window_is_a_tumbling_and_says_when_it_emits() -> None:
+def test_a_window_is_a_window_and_says_when_it_emits() -> None:
     with pytest.raises(DefinitionError, match='neither "final" nor "update"'):
         grouped().window(MINUTE, emit="sometimes")  # type: ignore[arg-type]  # the type checker says so too
-    with pytest.raises(DefinitionError, match="takes a Tumbling"):
+    with pytest.raises(DefinitionError, match="takes a Tumbling or a Hopping"):
         grouped().window(timedelta(minutes=1))  # type: ignore[arg-type]  # the type checker says so too
 
 

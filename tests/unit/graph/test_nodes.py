@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from streamkit import EventTime, Job, Tumbling
+from streamkit import EventTime, Hopping, Job, Tumbling
 from streamkit.errors import DefinitionError
 from streamkit.graph import to_ms
 
@@ -29,6 +29,33 @@ def test_durations_are_whole_milliseconds() -> None:
 def test_a_window_has_a_size_and_no_negative_grace(size: timedelta, grace: timedelta) -> None:
     with pytest.raises(DefinitionError):
         Tumbling(size, grace=grace)
+
+
+def test_a_window_hops_by_its_advance_and_a_tumbling_one_by_its_size() -> None:
+    size, grace = timedelta(minutes=1), timedelta(0)
+    hopping = Hopping(size, advance=timedelta(seconds=10), grace=grace)
+    assert (hopping.size_ms, hopping.advance_ms, hopping.grace_ms) == (60_000, 10_000, 0)
+    assert Tumbling(size, grace=grace).advance_ms == 60_000
+
+
+@pytest.mark.parametrize(
+    ("size_ms", "advance_ms", "said"),
+    [
+        (0, 1, "shorter than 1 ms"),
+        (10, 0, "advance 0:00:00 is shorter than 1 ms"),
+        (10, -1, "shorter than 1 ms"),
+        (10, 11, "longer than the size"),
+        (1441, 1, "less than a 1,440th of the size"),
+    ],
+)
+def test_a_window_advances_by_a_part_of_its_size(size_ms: int, advance_ms: int, said: str) -> None:
+    size, advance = timedelta(milliseconds=size_ms), timedelta(milliseconds=advance_ms)
+    with pytest.raises(DefinitionError, match=said):
+        Hopping(size, advance=advance, grace=timedelta(0))
+
+
+def test_a_window_may_advance_by_a_1440th_of_its_size() -> None:
+    assert Hopping(timedelta(days=1), advance=timedelta(minutes=1), grace=timedelta(0)).advance_ms == 60_000
 
 
 def test_event_time_stays_behind_by_no_negative_duration() -> None:

@@ -16,7 +16,7 @@ from streamkit.errors import ProcessingError, RecordError, SerializationError
 from streamkit.graph import Aggregate, Aggregation, Columns, Fold, Reduce
 from streamkit.records import Batch, Column, TopicPartition
 from streamkit.runtime.aggregates import FrameAggregates
-from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
+from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, RowWindows, fold_for
 from streamkit.serde import frame_serde, key_serde, value_serde
 
 AGGREGATES = {"rows": Aggregate("count"), "total": Aggregate("sum", "v"), "newest": Aggregate("last", "v")}
@@ -90,7 +90,7 @@ class Machine:
     def _add_to(self, groups: Groups, rows: Rows) -> None:
         if rows:
             some = batch(str, [key for _, key, _ in rows], [value for _, _, value in rows], self.offset)
-            groups.add(some, np.array([end_ms for end_ms, _, _ in rows], dtype=np.int64))
+            groups.add(some, RowWindows(ends_ms=np.array([end_ms for end_ms, _, _ in rows], dtype=np.int64)))
         self.rows += rows
         self.offset += len(rows)
 
@@ -298,7 +298,7 @@ def test_an_ordered_fold_loads_what_is_stored_before_it_folds() -> None:
     assert groups.missing_keys(rows, None) == [(0, b"a"), (0, b"b")]
     groups.load([0], [b"a"], fold_for(Aggregation(name="n", how=how)).encode(["0"]))
     assert groups.missing_keys(rows, None) == [(0, b"b")]
-    assert groups.missing_keys(rows, np.array([10, 10, 20])) == [(10, b"a"), (10, b"b"), (20, b"a")]
+    assert groups.missing_keys(rows, RowWindows(ends_ms=np.array([10, 10, 20]))) == [(10, b"a"), (10, b"b"), (20, b"a")]
     groups.add(rows, None)
     groups.merge_stored([b"never read"] * 2)
     assert listed(groups) == {(0, b"a"): "013", (0, b"b"): "2"}
@@ -315,7 +315,7 @@ def test_a_fold_that_raises_names_its_record(how: Fold | Reduce) -> None:
     groups = row_groups(str, how)
     rows = batch(str, ["a", "a", "b", "a"], [1, 2, 3, 0], first_offset=10)
     with pytest.raises(ProcessingError, match="ZeroDivisionError") as caught:
-        groups.add(rows, np.array([10, 20, 10, 10]))
+        groups.add(rows, RowWindows(ends_ms=np.array([10, 20, 10, 10])))
     assert caught.value.offset == 13
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -391,9 +391,9 @@ def test_a_key_that_cannot_be_looked_up_names_its_record() -> None:
 @both_spellings
 def test_only_windows_that_are_over_are_taken(spelling: str) -> None:
     groups = SPELLINGS[spelling](str)
-    groups.add(batch(str, ["a", "a"], [1, 2]), np.array([10, 20]))
+    groups.add(batch(str, ["a", "a"], [1, 2]), RowWindows(ends_ms=np.array([10, 20])))
     groups.keys()
-    groups.add(batch(str, ["a", "b"], [3, 4], first_offset=2), np.array([10, 20]))
+    groups.add(batch(str, ["a", "b"], [3, 4], first_offset=2), RowWindows(ends_ms=np.array([10, 20])))
     taken = groups.take_until(10)
     assert {place: row["total"] for place, row in listed(taken).items()} == {(10, b"a"): 4}
     assert {place: row["total"] for place, row in listed(groups).items()} == {(20, b"a"): 2, (20, b"b"): 4}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamkit.graph import Aggregate, Aggregation, Columns
 from streamkit.runtime.aggregates import FrameAggregates
-from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
+from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, RowWindows, fold_for
 from streamkit.runtime.operators.stored import StoredWindows
 from streamkit.serde import frame_serde, key_serde, value_serde
 
@@ -30,7 +30,7 @@ def filled(groups: Any, cells: Cells) -> Any:
     if cells:
         rows = [{"v": value} for value in cells.values()]
         batch = batch_of(key_serde(str), [key for _, key in cells], ROW_SERDE, rows, offsets=list(range(len(cells))))
-        groups.add(batch, np.array([end_ms for end_ms, _ in cells], dtype=np.int64))
+        groups.add(batch, RowWindows(ends_ms=np.array([end_ms for end_ms, _ in cells], dtype=np.int64)))
     return groups
 
 

@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from jobs import hot_auctions, sensor_means, word_count
-from streamkit import EventTime, Job, Tumbling, agg
+from streamkit import EventTime, Hopping, Job, Tumbling, agg
 from streamkit.topology import compile_graph, describe
 
 
@@ -94,6 +94,14 @@ def test_a_built_in_aggregate_is_spelled_in_columns_and_combined() -> None:
     assert nodes["window_1"]["details"] == {"tumbling_ms": 10_000, "grace_ms": 0, "emit": "final"}
     assert nodes["by_auction"]["details"] == {"column": "auction", "key": "int"}
     assert nodes["bids"]["details"]["timestamp"] == "ts"
+
+
+def test_a_hopping_window_says_its_size_and_its_advance() -> None:
+    job = Job("hops")
+    group = job.stream("rows", key=str, timestamp="ts").group_by_key()
+    hops = Hopping(timedelta(minutes=1), advance=timedelta(seconds=10), grace=timedelta(0))
+    group.window(hops).count(name="counts").to("out")
+    assert "hopping 1 min · advance 10 s · grace 0 s · emit final" in text_of(job)
 
 
 def test_an_aggregation_without_a_shuffle_says_that_nothing_is_combined() -> None:
