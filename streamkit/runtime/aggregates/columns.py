@@ -1,13 +1,8 @@
-"""One built-in aggregate in columns, by kind and column type.
-
-Each part says how rows become partial columns, how those merge, and what they finally are. A step is a `GroupPlan`:
-columns to derive from the rows, what to sum up over a group, and how the sums become partial columns.
-"""
+"""One built-in aggregate in columns, by kind and column type."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,41 +10,12 @@ import polars as pl
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import AggregateOverflow
+from streamkit.runtime.aggregates.parts import ORDER_COLUMNS, FramePart, GroupPlan, mirrored, same, without
 from streamkit.runtime.exact import limbs_of, packed, rounded, total_of_limbs, unpacked
 
-__all__ = ["FramePart", "GroupPlan", "part_of"]
+__all__ = ["part_of"]
 
 _LOW: Final = 2**32 - 1
-_ORDER: Final = ("$timestamp", "$source", "$offset", "$row")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupPlan:
-    """One step over groups: columns of the rows, aggregations over them, and what becomes of those."""
-
-    columns: Sequence[pl.Series]
-    aggregations: Sequence[pl.Expr]
-    settle: Callable[[pl.DataFrame], Sequence[pl.Series]]
-
-
-class FramePart(Protocol):
-    """One aggregate. `dtype` is its result's; `partial_schema` its partial columns by name."""
-
-    name: str
-    dtype: pl.DataType
-    partial_schema: dict[str, pl.DataType]
-
-    def partial(self, frame: pl.DataFrame) -> GroupPlan:
-        """Return how rows become partial columns."""
-        ...
-
-    def merge(self, frame: pl.DataFrame) -> GroupPlan:
-        """Return how partial rows become one."""
-        ...
-
-    def final(self, frame: pl.DataFrame, by: pl.DataFrame) -> pl.Series:
-        """Return the results of partial rows; `by` holds the group's columns."""
-        ...
 
 
 def part_of(name: str, aggregate: Aggregate, schema: Mapping[str, pl.DataType]) -> FramePart:
@@ -64,10 +30,6 @@ def part_of(name: str, aggregate: Aggregate, schema: Mapping[str, pl.DataType]) 
         extreme = FloatExtremePart if dtype.is_float() else ExtremePart
         return extreme(name, column, dtype, greatest=aggregate.kind == "max")
     return EdgePart(name, column, dtype, last=aggregate.kind == "last")
-
-
-def _same(grouped: pl.DataFrame, names: Sequence[str]) -> list[pl.Series]:
-    return [grouped.get_column(name) for name in names]
 
 
 class CountPart:
@@ -96,7 +58,7 @@ class CountPart:
         return frame.get_column(self._count).alias(self.name)
 
     def _settle(self, grouped: pl.DataFrame) -> list[pl.Series]:
-        return _same(grouped, [self._count])
+        return same(grouped, [self._count])
 
 
 class IntTotalPart:
@@ -129,7 +91,7 @@ class IntTotalPart:
 
     def merge(self, frame: pl.DataFrame) -> GroupPlan:
         """Add both halves up."""
-        return self._plan(_same(frame, [self._low, self._high, self._count]))
+        return self._plan(same(frame, [self._low, self._high, self._count]))
 
     def _plan(self, columns: list[pl.Series]) -> GroupPlan:
         sums = [pl.col(column.name).sum() for column in columns]
@@ -150,13 +112,13 @@ class IntTotalPart:
 
     def final(self, frame: pl.DataFrame, by: pl.DataFrame) -> pl.Series:
         """Return totals or means; null where there was no value."""
-        low, high, counts = (column.to_numpy() for column in _same(frame, [self._low, self._high, self._count]))
+        low, high, counts = (column.to_numpy() for column in same(frame, [self._low, self._high, self._count]))
         if self._mean:
-            return _without(counts == 0, pl.Series(self.name, _means(low, high, counts)))
+            return without(counts == 0, pl.Series(self.name, _means(low, high, counts)))
         wrong = np.flatnonzero((high < -(2**31)) | (high >= 2**31))
         if len(wrong):
             raise AggregateOverflow(self.name, by.row(int(wrong[0]), named=True))
-        return _without(counts == 0, pl.Series(self.name, (high << 32) | low))
+        return without(counts == 0, pl.Series(self.name, (high << 32) | low))
 
 
 def _means(
@@ -169,11 +131,6 @@ def _means(
     for index in np.flatnonzero(~small).tolist():
         means[index] = ((int(high[index]) << 32) + int(low[index])) / int(counts[index])
     return means
-
-
-def _without(absent: npt.NDArray[np.bool_], values: pl.Series) -> pl.Series:
-    """Return values with null where they are absent."""
-    return values.set(pl.Series(absent), None) if absent.any() else values
 
 
 class FloatTotalPart:
@@ -218,7 +175,7 @@ class FloatTotalPart:
             return self._settled(grouped, totals)
 
         return GroupPlan(
-            columns=_same(frame, [self._total, self._special, self._count]),
+            columns=same(frame, [self._total, self._special, self._count]),
             aggregations=[pl.col(self._total), pl.col(self._special).sum(), pl.col(self._count).sum()],
             settle=settle,
         )
@@ -235,7 +192,7 @@ class FloatTotalPart:
     def final(self, frame: pl.DataFrame, by: pl.DataFrame) -> pl.Series:
         """Return totals or means, rounded once; null where there was no value."""
         del by
-        totals, specials, counts = (column.to_list() for column in _same(frame, list(self.partial_schema)))
+        totals, specials, counts = (column.to_list() for column in same(frame, list(self.partial_schema)))
         results: list[float | None] = [
             (special or rounded(unpacked(total), count if self._mean else 1)) if count else None
             for total, special, count in zip(totals, specials, counts, strict=True)
@@ -266,7 +223,7 @@ class ExtremePart:
         return GroupPlan(columns=[values], aggregations=[extreme], settle=self._settle)
 
     def _settle(self, grouped: pl.DataFrame) -> list[pl.Series]:
-        return _same(grouped, [self._value])
+        return same(grouped, [self._value])
 
     def final(self, frame: pl.DataFrame, by: pl.DataFrame) -> pl.Series:
         """Return the extremes."""
@@ -288,21 +245,16 @@ class FloatExtremePart(ExtremePart):
         """Compare ranks."""
         values = frame.get_column(self._column)
         floats = values.cast(pl.Float64).fill_null(0.0).to_numpy()
-        ranks = np.where(np.isnan(floats), self._nan_rank, _mirrored(floats.view(np.int64)))
-        return self._plan(_without(values.is_null().to_numpy(), pl.Series(self._value, ranks)))
+        ranks = np.where(np.isnan(floats), self._nan_rank, mirrored(floats.view(np.int64)))
+        return self._plan(without(values.is_null().to_numpy(), pl.Series(self._value, ranks)))
 
     def final(self, frame: pl.DataFrame, by: pl.DataFrame) -> pl.Series:
         """Return the floats of the ranks."""
         del by
         ranks = frame.get_column(self._value)
         numbers = ranks.fill_null(0).to_numpy()
-        floats = np.where(numbers == self._nan_rank, math.nan, _mirrored(numbers).view(np.float64))
-        return _without(ranks.is_null().to_numpy(), pl.Series(self.name, floats))
-
-
-def _mirrored(bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the bits of floats as integers that sort as they do, and such integers as bits: its own inverse."""
-    return bits ^ ((bits >> 63) & (2**63 - 1))
+        floats = np.where(numbers == self._nan_rank, math.nan, mirrored(numbers).view(np.float64))
+        return without(ranks.is_null().to_numpy(), pl.Series(self.name, floats))
 
 
 class EdgePart:
@@ -311,14 +263,14 @@ class EdgePart:
     def __init__(self, name: str, column: str, dtype: pl.DataType, *, last: bool) -> None:
         """Choose from `column` as `name`."""
         self.name, self._column, self.dtype, self._last = name, column, dtype, last
-        self._order = [f"{name}${index}" for index in range(len(_ORDER))]
-        self._value, self._rank = f"{name}${len(_ORDER)}", f"{name}$rank"
+        self._order = [f"{name}${index}" for index in range(len(ORDER_COLUMNS))]
+        self._value, self._rank = f"{name}${len(ORDER_COLUMNS)}", f"{name}$rank"
         order_types: list[pl.DataType] = [pl.Int64(), pl.String(), pl.Int64(), pl.Int64()]
         self.partial_schema = dict(zip([*self._order, self._value], [*order_types, dtype], strict=True))
 
     def partial(self, frame: pl.DataFrame) -> GroupPlan:
         """Choose among rows."""
-        columns = zip([*_ORDER, self._column], self.partial_schema, strict=True)
+        columns = zip([*ORDER_COLUMNS, self._column], self.partial_schema, strict=True)
         return self._plan(frame.select(pl.col(old).alias(new) for old, new in columns))
 
     def merge(self, frame: pl.DataFrame) -> GroupPlan:
@@ -343,7 +295,7 @@ class EdgePart:
             return (picked if found.all() else picked.select(kept)).get_columns()
 
         return GroupPlan(
-            columns=[_without(absent, pl.Series(self._rank, ranks))],
+            columns=[without(absent, pl.Series(self._rank, ranks))],
             aggregations=[column.max() if self._last else column.min()],
             settle=settle,
         )

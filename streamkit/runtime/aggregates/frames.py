@@ -7,7 +7,8 @@ import msgspec
 import polars as pl
 
 from streamkit.graph import Aggregate
-from streamkit.runtime.aggregates.columns import FramePart, GroupPlan, part_of
+from streamkit.runtime.aggregates.columns import part_of
+from streamkit.runtime.aggregates.parts import FramePart, GroupPlan
 from streamkit.topology import check_aggregates
 
 __all__ = ["FrameAggregates"]

@@ -2,30 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow
+from streamkit.runtime.aggregates.parts import KINDS, Order, RowPart, is_nan, of_64_bits
 from streamkit.runtime.exact import packed, rounded, scaled, unpacked
 from streamkit.serde import taken_apart
 
-__all__ = ["Order", "RowAggregates"]
-
-Order: TypeAlias = tuple[int, str, int, int, int]
-"""Timestamp (ms), source topic, partition, offset, and the row among those of one record."""
-
-
-class _Part(Protocol):
-    """One aggregate: what it keeps of a group, and what it makes of that. A part is replaced, never changed."""
-
-    def initial(self) -> Any: ...
-    def add(self, part: Any, value: Any, order: Order) -> Any: ...
-    def merge(self, one: Any, other: Any) -> Any: ...
-    def final(self, part: Any) -> Any: ...
-    def encode(self, part: Any) -> Any: ...
-    def decode(self, data: Any) -> Any: ...
+__all__ = ["RowAggregates"]
 
 
 class RowAggregates:
@@ -37,7 +24,7 @@ class RowAggregates:
     def __init__(self, columns: Mapping[str, Aggregate]) -> None:
         """Aggregate `columns`, by result name."""
         self._columns = dict(columns)
-        self._parts: list[_Part] = [_part_of(name, aggregate.kind) for name, aggregate in columns.items()]
+        self._parts: list[RowPart] = [_part_of(name, aggregate.kind) for name, aggregate in columns.items()]
         self._sources = [aggregate.column for aggregate in columns.values()]
         self._steps = [(index, part.add, self._sources[index]) for index, part in enumerate(self._parts)]
         self._encode = msgspec.msgpack.Encoder().encode
@@ -129,7 +116,7 @@ class _Total:
             return integers, floats, special + value, integer_count, float_count + 1
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{self.name!r} adds numbers up, not {type(value).__name__}")
-        return integers + _of_64_bits(value), floats, special, integer_count + 1, float_count
+        return integers + of_64_bits(value), floats, special, integer_count + 1, float_count
 
     def merge(
         self, one: tuple[int, int, float, int, int], other: tuple[int, int, float, int, int]
@@ -181,17 +168,17 @@ class _Extreme:
 
     def add(self, part: Any, value: Any, order: Order) -> Any:
         del order
-        if type(value) not in _KINDS and value is not None:
+        if type(value) not in KINDS and value is not None:
             raise TypeError(f"{self.name!r} compares numbers, text, bytes and booleans, not {type(value).__name__}")
-        return self.merge(part, _of_64_bits(value) if type(value) is int else value)
+        return self.merge(part, of_64_bits(value) if type(value) is int else value)
 
     def merge(self, one: Any, other: Any) -> Any:
         if one is None or other is None:
             return other if one is None else one
-        if _KINDS[type(one)] is not _KINDS[type(other)]:
+        if KINDS[type(one)] is not KINDS[type(other)]:
             raise TypeError(f"{self.name!r} compares {type(one).__name__} with {type(other).__name__}")
-        if _is_nan(one) or _is_nan(other):
-            return other if _is_nan(one) else one
+        if is_nan(one) or is_nan(other):
+            return other if is_nan(one) else one
         less = (one, _tie(one)) < (other, _tie(other))
         return other if less == self._greatest else one
 
@@ -199,7 +186,7 @@ class _Extreme:
         return part
 
     def encode(self, part: Any) -> Any:
-        return math.nan if _is_nan(part) else part
+        return math.nan if is_nan(part) else part
 
     def decode(self, data: Any) -> Any:
         return data
@@ -217,10 +204,10 @@ class _Edge:
     def add(self, part: tuple[Order, Any] | None, value: Any, order: Order) -> tuple[Order, Any] | None:
         if value is None:
             return part
-        if type(value) not in _KINDS:
+        if type(value) not in KINDS:
             value = taken_apart(value)
         elif type(value) is int:
-            value = _of_64_bits(value)
+            value = of_64_bits(value)
         return self.merge(part, (order, value))
 
     def merge(self, one: tuple[Order, Any] | None, other: tuple[Order, Any] | None) -> tuple[Order, Any] | None:
@@ -242,9 +229,7 @@ class _Edge:
         return (timestamp_ms, topic, partition, offset, row), value
 
 
-_KINDS: Final[dict[type, str]] = {int: "number", float: "number", str: "text", bool: "boolean", bytes: "bytes"}
-
-_MAKERS: Final[dict[str, Callable[[str], _Part]]] = {
+_MAKERS: Final[dict[str, Callable[[str], RowPart]]] = {
     "count": lambda name: _Count(),
     "sum": _Total,
     "mean": _Mean,
@@ -255,18 +240,8 @@ _MAKERS: Final[dict[str, Callable[[str], _Part]]] = {
 }
 
 
-def _part_of(name: str, kind: str) -> _Part:
+def _part_of(name: str, kind: str) -> RowPart:
     return _MAKERS[kind](name)
-
-
-def _of_64_bits(value: int) -> int:
-    if not INT64_MIN <= value <= INT64_MAX:
-        raise OverflowError(f"the integer {value} leaves 64 bits")
-    return value
-
-
-def _is_nan(value: Any) -> bool:
-    return type(value) is float and math.isnan(value)
 
 
 def _tie(value: Any) -> int:
