@@ -4,9 +4,10 @@ They give the same answer in columns and record by record, whatever the batches,
 between. Nulls are skipped, as in SQL; a group without a value left is null, its `sum` too (Polars says 0).
 """
 
+from streamkit.errors import DefinitionError
 from streamkit.graph import Aggregate
 
-__all__ = ["count", "first", "last", "max", "mean", "min", "sum"]
+__all__ = ["count", "first", "last", "max", "mean", "min", "std", "sum", "var"]
 
 
 def count() -> Aggregate:
@@ -46,6 +47,35 @@ def mean(column: str) -> Aggregate:
     return Aggregate("mean", column)
 
 
+def var(column: str, *, ddof: int = 1) -> Aggregate:
+    """Take the variance of a column of numbers: exact, rounded once, always a float.
+
+    Args:
+        column: Its name.
+        ddof: Delta degrees of freedom, >= 0: n values are divided by n - ddof. 1, as in Polars, estimates the variance
+            of what the values are a sample of; 0 is the variance of the values themselves.
+
+    It is null of `ddof` values or fewer, NaN if one of them is NaN or infinite.
+
+    Raises:
+        DefinitionError: `ddof` is no integer >= 0.
+    """
+    return Aggregate("var", column, ddof=_checked(ddof, "ddof", 0))
+
+
+def std(column: str, *, ddof: int = 1) -> Aggregate:
+    """Take the standard deviation of a column of numbers: the root of the exact `var`, rounded once.
+
+    Args:
+        column: Its name.
+        ddof: As in `var`.
+
+    Raises:
+        DefinitionError: `ddof` is no integer >= 0.
+    """
+    return Aggregate("std", column, ddof=_checked(ddof, "ddof", 0))
+
+
 def first(column: str) -> Aggregate:
     """Take the value of the first row that has one, by (timestamp, source topic, partition, offset, row).
 
@@ -60,3 +90,9 @@ def last(column: str) -> Aggregate:
     Rows that one record became keep their order. NaN is a value.
     """
     return Aggregate("last", column)
+
+
+def _checked(number: int, name: str, least: int, most: int = 2**31) -> int:
+    if type(number) is not int or not least <= number <= most:
+        raise DefinitionError(f"{name}={number!r} is no integer from {least:,} to {most:,}")
+    return number

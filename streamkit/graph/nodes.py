@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Emit: TypeAlias = Literal["final", "update"]
-AggregateKind: TypeAlias = Literal["count", "sum", "min", "max", "mean", "first", "last"]
+AggregateKind: TypeAlias = Literal["count", "sum", "min", "max", "mean", "var", "std", "first", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +202,17 @@ class Reduce:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One built-in aggregate of one column; `count` counts rows and has no column."""
+    """One built-in aggregate of one column; `count` counts rows and has no column.
+
+    Attributes:
+        kind: What it does.
+        column: What it reads.
+        ddof: What `var` and `std` take off the number of values before they divide by it.
+    """
 
     kind: AggregateKind
     column: str | None = None
+    ddof: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,14 @@ from streamkit.graph import Aggregate
 
 __all__ = ["check_aggregates", "result_schema"]
 
-_NUMBERS: Final = "sum and mean take integers and floats"
+_NUMBERS: Final = "sum, mean, var and std take integers and floats"
 _ORDERED: Final = "min and max take numbers, text, bytes and booleans"
 _PLAIN: Final = "first and last take numbers, text, bytes, booleans, and lists and structs of them"
 _HINTS: Final = {
     "sum": _NUMBERS,
     "mean": _NUMBERS,
+    "var": _NUMBERS,
+    "std": _NUMBERS,
     "min": _ORDERED,
     "max": _ORDERED,
     "first": _PLAIN,
@@ -47,7 +49,7 @@ def check_aggregates(columns: Mapping[str, Aggregate], schema: Mapping[str, pl.D
 
 def _takes(kind: str, dtype: Any) -> bool:
     number = dtype.is_integer() or dtype.is_float()
-    if number or kind in ("sum", "mean"):
+    if number or kind in ("sum", "mean", "var", "std"):
         return bool(number)
     if dtype in (pl.String, pl.Boolean, pl.Binary):
         return True
@@ -66,6 +68,6 @@ def result_schema(columns: Mapping[str, Aggregate], schema: Mapping[str, pl.Data
 
 
 def _made(kind: str, dtype: pl.DataType) -> pl.DataType:
-    if kind == "mean" or (kind in ("sum", "min", "max") and dtype.is_float()):
+    if kind in ("mean", "var", "std") or (kind in ("sum", "min", "max") and dtype.is_float()):
         return pl.Float64()
     return pl.Int64() if kind in ("sum", "count") else dtype

@@ -1,5 +1,6 @@
 """Built-in aggregates: both spellings and a reference of their own agree, whatever the cut and the order of merging."""
 
+import decimal
 import math
 import sys
 from collections import defaultdict
@@ -43,7 +44,16 @@ COLUMNS: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
         st.tuples(INTS, st.none() | TEXTS).map(lambda pair: {"x": pair[0], "y": pair[1]}),
     ),
 }
-KINDS = ("sum", "mean", "min", "max", "first", "last")
+OF_NUMBERS = {
+    "sum": Aggregate("sum", "v"),
+    "mean": Aggregate("mean", "v"),
+    "var": Aggregate("var", "v", ddof=1),
+    "std": Aggregate("std", "v", ddof=1),
+    "var of all": Aggregate("var", "v"),
+    "std of all": Aggregate("std", "v"),
+}
+OF_ORDERED = {"min": Aggregate("min", "v"), "max": Aggregate("max", "v")}
+OF_ANY = {"count": Aggregate("count"), "first": Aggregate("first", "v"), "last": Aggregate("last", "v")}
 NUMBERS = ("int", "small", "byte", "unsigned", "float", "single")
 TOPICS = ("a", "a.b", "b")
 PLACES = st.tuples(st.integers(-2, 2), st.sampled_from(TOPICS), st.sampled_from([0, 2, 10]), st.integers(0, 5))
@@ -51,8 +61,11 @@ PLACES = st.tuples(st.integers(-2, 2), st.sampled_from(TOPICS), st.sampled_from(
 
 def aggregates_of(column: str) -> dict[str, Aggregate]:
     """Return every built-in that takes a column, by its name."""
-    kinds = KINDS if column in NUMBERS else KINDS[4:] if column in ("list", "row") else KINDS[2:]
-    return {"count": Aggregate("count")} | {kind: Aggregate(kind, "v") for kind in kinds}  # type: ignore[arg-type]  # literals
+    return {
+        **OF_ANY,
+        **(OF_NUMBERS if column in NUMBERS else {}),
+        **(OF_ORDERED if column not in ("list", "row") else {}),
+    }
 
 
 @st.composite
@@ -81,11 +94,36 @@ def float_of(value: Fraction) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def reference(kind: str, values: list[Any], count: int) -> Any:
+def root_of(value: Fraction) -> float:
+    """Return the float whose square lies nearest: of the neighbours of a first guess, by fractions alone."""
+    if not value:
+        return 0.0
+    # The context has digits enough that the root of a decimal is within a hair of the true one.
+    with decimal.localcontext(prec=2000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN):
+        exact = (decimal.Decimal(value.numerator) / decimal.Decimal(value.denominator)).sqrt()
+        return float(exact)
+
+
+def spread(values: list[Any], *, ddof: int, root: bool) -> float | None:
+    """Return a variance by its definition: squared distances from the mean, in fractions."""
+    if len(values) <= ddof:
+        return None
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    numbers = list(map(Fraction, values))
+    mean = sum(numbers) / len(numbers)
+    variance = sum((number - mean) ** 2 for number in numbers) / (len(numbers) - ddof)
+    return root_of(variance) if root else float_of(variance)
+
+
+def reference(aggregate: Aggregate, values: list[Any], count: int) -> Any:
     """Return what an aggregate of `values` (in the order of first and last, nulls among them) is by its definition."""
+    kind = aggregate.kind
     present = [value for value in values if value is not None]
     if kind == "count":
         return count
+    if kind in ("var", "std"):
+        return spread(present, ddof=aggregate.ddof, root=kind == "std")
     if not present:
         return None
     if kind in ("first", "last"):
@@ -110,10 +148,7 @@ def expected(rows: Sequence[Placed], aggregates: dict[str, Aggregate]) -> dict[s
     for row in sorted(rows, key=lambda row: row[1]):
         groups[row[0]].append(row)
     return {
-        key: {
-            name: reference(one.kind, [value["v"] for _, _, value in some], len(some))
-            for name, one in aggregates.items()
-        }
+        key: {name: reference(one, [value["v"] for _, _, value in some], len(some)) for name, one in aggregates.items()}
         for key, some in groups.items()
     }
 
@@ -281,7 +316,7 @@ def test_a_float_sum_is_what_fsum_says_however_it_is_cut(values: list[float], si
 @given(st.lists(st.tuples(st.integers(0, 3), st.none() | FLOATS), max_size=30), st.integers(0, sys.maxsize))
 def test_groups_do_not_touch_each_other(pairs: list[tuple[int, float | None]], seed: int) -> None:
     frames = FrameAggregates(
-        {name: Aggregate(name, "v") for name in ("sum", "mean", "min", "max")},
+        OF_NUMBERS | OF_ORDERED,
         {"v": pl.Float64()},
     )
     frame = pl.DataFrame(

@@ -10,6 +10,7 @@ import polars as pl
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import AggregateOverflow
+from streamkit.runtime.aggregates.moments import MomentsPart
 from streamkit.runtime.aggregates.parts import ORDER_COLUMNS, FramePart, GroupPlan, mirrored, same, without
 from streamkit.runtime.exact import limbs_of, packed, rounded, total_of_limbs, unpacked
 
@@ -26,6 +27,8 @@ def part_of(name: str, aggregate: Aggregate, schema: Mapping[str, pl.DataType]) 
     if aggregate.kind in ("sum", "mean"):
         total = FloatTotalPart if dtype.is_float() else IntTotalPart
         return total(name, column, mean=aggregate.kind == "mean")
+    if aggregate.kind in ("var", "std"):
+        return MomentsPart(name, aggregate, dtype)
     if aggregate.kind in ("min", "max"):
         extreme = FloatExtremePart if dtype.is_float() else ExtremePart
         return extreme(name, column, dtype, greatest=aggregate.kind == "max")

@@ -8,6 +8,7 @@ import msgspec
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow
+from streamkit.runtime.aggregates.moments import RowMoments
 from streamkit.runtime.aggregates.parts import KINDS, Order, RowPart, is_nan, of_64_bits
 from streamkit.runtime.exact import packed, rounded, scaled, unpacked
 from streamkit.serde import taken_apart
@@ -24,7 +25,7 @@ class RowAggregates:
     def __init__(self, columns: Mapping[str, Aggregate]) -> None:
         """Aggregate `columns`, by result name."""
         self._columns = dict(columns)
-        self._parts: list[RowPart] = [_part_of(name, aggregate.kind) for name, aggregate in columns.items()]
+        self._parts: list[RowPart] = [_part_of(name, aggregate) for name, aggregate in columns.items()]
         self._sources = [aggregate.column for aggregate in columns.values()]
         self._steps = [(index, part.add, self._sources[index]) for index, part in enumerate(self._parts)]
         self._encode = msgspec.msgpack.Encoder().encode
@@ -229,19 +230,21 @@ class _Edge:
         return (timestamp_ms, topic, partition, offset, row), value
 
 
-_MAKERS: Final[dict[str, Callable[[str], RowPart]]] = {
-    "count": lambda name: _Count(),
-    "sum": _Total,
-    "mean": _Mean,
-    "min": lambda name: _Extreme(name, greatest=False),
-    "max": lambda name: _Extreme(name, greatest=True),
-    "first": lambda name: _Edge(name, last=False),
-    "last": lambda name: _Edge(name, last=True),
+_MAKERS: Final[dict[str, Callable[[str, Aggregate], RowPart]]] = {
+    "count": lambda name, one: _Count(),
+    "sum": lambda name, one: _Total(name),
+    "mean": lambda name, one: _Mean(name),
+    "var": RowMoments,
+    "std": RowMoments,
+    "min": lambda name, one: _Extreme(name, greatest=False),
+    "max": lambda name, one: _Extreme(name, greatest=True),
+    "first": lambda name, one: _Edge(name, last=False),
+    "last": lambda name, one: _Edge(name, last=True),
 }
 
 
-def _part_of(name: str, kind: str) -> RowPart:
-    return _MAKERS[kind](name)
+def _part_of(name: str, aggregate: Aggregate) -> RowPart:
+    return _MAKERS[aggregate.kind](name, aggregate)
 
 
 def _tie(value: Any) -> int:

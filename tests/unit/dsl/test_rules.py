@@ -394,6 +394,24 @@ def test_each_built_in_aggregate_has_a_word() -> None:
     assert [one.kind for one in made] == ["count", "sum", "min", "max", "mean", "first", "last"]
 
 
+# Built-in aggregates
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: agg.var("a", ddof=-1), "ddof=-1 is no integer from 0"),
+        (lambda: agg.std("a", ddof=1.0), "ddof=1.0 is no integer"),  # type: ignore[arg-type]  # the checker says so too
+        (lambda: agg.std("a", ddof=True), "ddof=True is no integer"),
+    ],
+)
+def test_a_built_in_aggregate_with_a_wrong_number_is_refused_where_it_is_named(
+    made: Callable[[], object], said: str
+) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        made()
+
+
 # Windows
 
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit.runtime.exact import limbs_of, packed, rounded, scaled, total_of_limbs, unpacked
+from streamkit.runtime.exact import (
+    limbs_of,
+    packed,
+    quotient,
+    root,
+    rounded,
+    scaled,
+    square_limbs_of,
+    total_of_limbs,
+    unpacked,
+)
 
 FINITE = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -64,3 +74,36 @@ def test_the_limbs_of_a_column_add_up_to_its_floats(values: list[float]) -> None
     assert total_of_limbs(base, limbs.tolist()) == list(map(scaled, values))
     sums = [[int(limb.sum())] for limb in limbs]
     assert total_of_limbs(base, sums) == [sum(map(scaled, values))]
+
+
+@given(st.lists(FINITE, max_size=30))
+def test_limbs_of_squares_add_up_to_the_exact_sum_of_squares(values: list[float]) -> None:
+    base, limbs = square_limbs_of(np.array(values, dtype=np.float64))
+    assert total_of_limbs(base, limbs.tolist()) == [scaled(value) ** 2 for value in values]
+    assert total_of_limbs(base, limbs.sum(axis=1, keepdims=True).tolist()) == [
+        sum(scaled(value) ** 2 for value in values)
+    ]
+
+
+@given(st.integers(0, 2**4300) | st.integers(0, 99), st.integers(1, 2**4300) | st.integers(1, 99))
+def test_a_root_is_rounded_once(numerator: int, denominator: int) -> None:
+    """No float lies nearer: the square of the middle between it and each neighbour says on which side the root is."""
+    found = root(numerator, denominator)
+    square = Fraction(numerator, denominator)
+    if found == math.inf:
+        assert square >= (Fraction(1.7976931348623157e308) + Fraction(2) ** 970) ** 2
+        return
+    above = math.nextafter(found, math.inf)
+    if above != math.inf:
+        assert square <= ((Fraction(found) + Fraction(above)) / 2) ** 2
+    if found > 0:
+        assert square >= ((Fraction(found) + Fraction(math.nextafter(found, 0.0))) / 2) ** 2
+
+
+@pytest.mark.parametrize(("square", "wanted"), [(0, 0.0), (1, 1.0), (2, math.sqrt(2)), (9, 3.0), (2**2000, 2.0**1000)])
+def test_roots_of_integers(square: int, wanted: float) -> None:
+    assert root(square, 1) == wanted
+
+
+def test_a_quotient_beyond_the_largest_float_is_an_infinity() -> None:
+    assert (quotient(1, 3), quotient(2**2000, 1), quotient(-(2**2000), 1)) == (1 / 3, math.inf, -math.inf)
