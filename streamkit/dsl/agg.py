@@ -7,7 +7,7 @@ between. Nulls are skipped, as in SQL; a group without a value left is null, its
 from streamkit.errors import DefinitionError
 from streamkit.graph import Aggregate
 
-__all__ = ["count", "first", "last", "max", "mean", "min", "std", "sum", "var"]
+__all__ = ["arg_max", "arg_min", "count", "first", "last", "max", "mean", "min", "std", "sum", "var"]
 
 
 def count() -> Aggregate:
@@ -90,6 +90,32 @@ def last(column: str) -> Aggregate:
     Rows that one record became keep their order. NaN is a value.
     """
     return Aggregate("last", column)
+
+
+def arg_min(column: str, *, by: str) -> Aggregate:
+    """Take the value of the row in which another column is least.
+
+    Args:
+        column: Whose value is taken; null where it is null in that row.
+        by: The column that is compared, as `min` compares; rows in which it is null are skipped. Of rows that are
+            equal in it the first is taken, by (timestamp, source topic, partition, offset, row).
+
+    Example:
+        >>> from streamkit import agg
+        >>> agg.arg_min("bidder", by="price").columns
+        ('bidder', 'price')
+    """
+    return Aggregate("arg_min", column, by=by)
+
+
+def arg_max(column: str, *, by: str) -> Aggregate:
+    """Take the value of the row in which another column is greatest; the first of equal ones, as in `arg_min`.
+
+    Args:
+        column: Whose value is taken; null where it is null in that row.
+        by: The column that is compared, as `max` compares; rows in which it is null are skipped.
+    """
+    return Aggregate("arg_max", column, by=by)
 
 
 def _checked(number: int, name: str, least: int, most: int = 2**31) -> int:

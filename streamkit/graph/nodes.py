@@ -42,7 +42,9 @@ __all__ = [
 ]
 
 Emit: TypeAlias = Literal["final", "update"]
-AggregateKind: TypeAlias = Literal["count", "sum", "min", "max", "mean", "var", "std", "first", "last"]
+AggregateKind: TypeAlias = Literal[
+    "count", "sum", "min", "max", "mean", "var", "std", "first", "last", "arg_min", "arg_max"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +209,24 @@ class Aggregate:
     Attributes:
         kind: What it does.
         column: What it reads.
+        by: The column by which `arg_min` and `arg_max` choose a row.
         ddof: What `var` and `std` take off the number of values before they divide by it.
     """
 
     kind: AggregateKind
     column: str | None = None
+    by: str | None = None
     ddof: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return tuple(column for column in (self.column, self.by) if column is not None)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it must know where rows came from."""
+        return self.kind in ("first", "last", "arg_min", "arg_max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

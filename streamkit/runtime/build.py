@@ -376,6 +376,6 @@ def _columns_used(node: Node) -> set[str] | None:
         case Window() | Merge():
             return set()
         case Aggregation(how=Columns() as how):
-            return {one.column for one in how.aggregates.values() if one.column is not None}
+            return {column for one in how.aggregates.values() for column in one.columns}
         case _:
             return None

@@ -12,7 +12,7 @@ __all__ = ["check_aggregates", "result_schema"]
 
 _NUMBERS: Final = "sum, mean, var and std take integers and floats"
 _ORDERED: Final = "min and max take numbers, text, bytes and booleans"
-_PLAIN: Final = "first and last take numbers, text, bytes, booleans, and lists and structs of them"
+_PLAIN: Final = "first, last, arg_min and arg_max take numbers, text, bytes, booleans, and lists and structs of them"
 _HINTS: Final = {
     "sum": _NUMBERS,
     "mean": _NUMBERS,
@@ -22,6 +22,8 @@ _HINTS: Final = {
     "max": _ORDERED,
     "first": _PLAIN,
     "last": _PLAIN,
+    "arg_min": _PLAIN,
+    "arg_max": _PLAIN,
 }
 
 
@@ -32,14 +34,19 @@ def check_aggregates(columns: Mapping[str, Aggregate], schema: Mapping[str, pl.D
         DefinitionError: A column does not exist, or is of a type that the aggregate does not take.
     """
     for name, aggregate in columns.items():
-        if aggregate.column is None:
-            continue
-        if aggregate.column not in schema:
+        for column in aggregate.columns:
+            if column not in schema:
+                raise DefinitionError(
+                    f"{name!r} aggregates the column {column!r}, which does not exist",
+                    hint=f"the columns are {', '.join(schema)}" if schema else "the rows have no columns",
+                )
+        by_dtype = None if aggregate.by is None else schema[aggregate.by]
+        if by_dtype is not None and not _takes("min", by_dtype):
             raise DefinitionError(
-                f"{name!r} aggregates the column {aggregate.column!r}, which does not exist",
-                hint=f"the columns are {', '.join(schema)}" if schema else "the rows have no columns",
+                f"{name!r} is the {aggregate.kind} by the column {aggregate.by!r}, which is {by_dtype}",
+                hint=f"by= of {aggregate.kind} takes numbers, text, bytes and booleans",
             )
-        dtype = schema[aggregate.column]
+        dtype = None if aggregate.column is None else schema[aggregate.column]
         if dtype is not None and not _takes(aggregate.kind, dtype):
             raise DefinitionError(
                 f"{name!r} is the {aggregate.kind} of the column {aggregate.column!r}, which is {dtype}",
@@ -53,7 +60,7 @@ def _takes(kind: str, dtype: Any) -> bool:
         return bool(number)
     if dtype in (pl.String, pl.Boolean, pl.Binary):
         return True
-    if kind not in ("first", "last"):
+    if kind not in ("first", "last", "arg_min", "arg_max"):
         return False
     if isinstance(dtype, pl.List):
         return _takes(kind, dtype.inner)

@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -54,6 +54,7 @@ OF_NUMBERS = {
 }
 OF_ORDERED = {"min": Aggregate("min", "v"), "max": Aggregate("max", "v")}
 OF_ANY = {"count": Aggregate("count"), "first": Aggregate("first", "v"), "last": Aggregate("last", "v")}
+OF_ANY |= {kind: Aggregate(kind, "v", by="w") for kind in ("arg_min", "arg_max")}  # type: ignore[arg-type]  # literals
 NUMBERS = ("int", "small", "byte", "unsigned", "float", "single")
 TOPICS = ("a", "a.b", "b")
 PLACES = st.tuples(st.integers(-2, 2), st.sampled_from(TOPICS), st.sampled_from([0, 2, 10]), st.integers(0, 5))
@@ -69,17 +70,26 @@ def aggregates_of(column: str) -> dict[str, Aggregate]:
 
 
 @st.composite
-def drawn_rows(draw: st.DrawFn) -> tuple[str, list["Placed"]]:
-    """Draw a kind of column, and rows of two keys, each at a place of its own: rows of one record are numbered."""
+def drawn_rows(draw: st.DrawFn) -> tuple["Schema", list["Placed"]]:
+    """Draw kinds of columns, and rows of two keys, each at a place of its own: rows of one record are numbered."""
     column = draw(st.sampled_from(sorted(COLUMNS)))
-    rows = st.tuples(st.sampled_from(["k", "l"]), PLACES, st.none() | COLUMNS[column][1])
+    by = draw(st.sampled_from(sorted(COLUMNS.keys() - {"list", "row"})))
+    values = st.fixed_dictionaries({"v": st.none() | COLUMNS[column][1], "w": st.none() | COLUMNS[by][1]})
+    rows = st.tuples(st.sampled_from(["k", "l"]), PLACES, values)
     counts: defaultdict[tuple[str, int, int], int] = defaultdict(int)
     made = []
     for key, (timestamp_ms, topic, partition, offset), value in draw(st.lists(rows, max_size=10)):
         row = counts[topic, partition, offset]
         counts[topic, partition, offset] += 1
-        made.append((key, (timestamp_ms, topic, partition, offset, row), {"v": value}))
-    return column, made
+        made.append((key, (timestamp_ms, topic, partition, offset, row), value))
+    return Schema(column, {"v": COLUMNS[column][0], "w": COLUMNS[by][0]}), made
+
+
+class Schema(NamedTuple):
+    """The kind of the column that is aggregated, and the types of all columns."""
+
+    column: str
+    dtypes: dict[str, pl.DataType]
 
 
 Placed = tuple[str, tuple[int, str, int, int, int], dict[str, Any]]
@@ -116,12 +126,27 @@ def spread(values: list[Any], *, ddof: int, root: bool) -> float | None:
     return root_of(variance) if root else float_of(variance)
 
 
-def reference(aggregate: Aggregate, values: list[Any], count: int) -> Any:
-    """Return what an aggregate of `values` (in the order of first and last, nulls among them) is by its definition."""
-    kind = aggregate.kind
+def rank(value: Any) -> tuple[Any, float]:
+    """Return what sorts as values do: -0.0 before 0.0."""
+    return value, math.copysign(1, value) if isinstance(value, float) else 0
+
+
+def chosen(rows: list[dict[str, Any]], *, greatest: bool) -> Any:
+    """Return the value of the first row in which `w` is least or greatest."""
+    found = [row for row in rows if row["w"] is not None]
+    numbers = [row for row in found if not (isinstance(row["w"], float) and math.isnan(row["w"]))] or found[:1]
+    choose = max if greatest else min
+    return choose(numbers, key=lambda row: rank(row["w"]))["v"] if numbers else None
+
+
+def reference(aggregate: Aggregate, rows: list[dict[str, Any]]) -> Any:
+    """Return what an aggregate of rows (in the order of first and last) is by its definition."""
+    kind, values = aggregate.kind, [row["v"] for row in rows]
+    if aggregate.by is not None:
+        return chosen(rows, greatest=kind == "arg_max")
     present = [value for value in values if value is not None]
     if kind == "count":
-        return count
+        return len(values)
     if kind in ("var", "std"):
         return spread(present, ddof=aggregate.ddof, root=kind == "std")
     if not present:
@@ -131,7 +156,7 @@ def reference(aggregate: Aggregate, values: list[Any], count: int) -> Any:
     if kind in ("min", "max"):
         numbers = [value for value in present if not (isinstance(value, float) and math.isnan(value))] or present
         choose = min if kind == "min" else max
-        return choose(numbers, key=lambda value: (value, math.copysign(1, value) if isinstance(value, float) else 0))
+        return choose(numbers, key=rank)
     special = [value for value in present if not math.isfinite(value)] if isinstance(present[0], float) else []
     if special:
         return math.nan if any(map(math.isnan, special)) or len(set(special)) == 2 else special[0]
@@ -148,7 +173,7 @@ def expected(rows: Sequence[Placed], aggregates: dict[str, Aggregate]) -> dict[s
     for row in sorted(rows, key=lambda row: row[1]):
         groups[row[0]].append(row)
     return {
-        key: {name: reference(one, [value["v"] for _, _, value in some], len(some)) for name, one in aggregates.items()}
+        key: {name: reference(one, [value for _, _, value in some]) for name, one in aggregates.items()}
         for key, some in groups.items()
     }
 
@@ -158,12 +183,12 @@ def told_apart(groups: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {key: repr(some) for key, some in groups.items()}
 
 
-def frame_of(rows: Sequence[Placed], dtype: pl.DataType) -> pl.DataFrame:
+def frame_of(rows: Sequence[Placed], dtypes: dict[str, pl.DataType]) -> pl.DataFrame:
     places = [place for _, place, _ in rows]
     return pl.DataFrame(
         [
             pl.Series("key", [key for key, _, _ in rows], dtype=pl.String),
-            pl.Series("v", [value["v"] for _, _, value in rows], dtype=dtype),
+            *(pl.Series(name, [value[name] for _, _, value in rows], dtype=dtype) for name, dtype in dtypes.items()),
             pl.Series("$timestamp", [place[0] for place in places], dtype=pl.Int64),
             pl.Series("$source", [source_order(place[1], place[2]) for place in places], dtype=pl.String),
             pl.Series("$offset", [place[3] for place in places], dtype=pl.Int64),
@@ -189,7 +214,7 @@ def draw_merged(data: st.DataObject, parts: list[Any], merge: Any) -> Any:
 
 
 def through_frames(
-    data: st.DataObject, rows: Sequence[Placed], dtype: pl.DataType, aggregates: FrameAggregates
+    data: st.DataObject, rows: Sequence[Placed], dtypes: dict[str, pl.DataType], aggregates: FrameAggregates
 ) -> pl.DataFrame:
     """Fold each batch, send it through a block or through the store or neither, and merge."""
 
@@ -202,7 +227,7 @@ def through_frames(
             return pl.concat([partial.select("key"), decoded], how="horizontal")
         return partial
 
-    parts = [travelled(aggregates.partial(frame_of(some, dtype), ["key"])) for some in draw_cuts(data, rows)]
+    parts = [travelled(aggregates.partial(frame_of(some, dtypes), ["key"])) for some in draw_cuts(data, rows)]
     return draw_merged(data, parts, lambda one, other: travelled(aggregates.merge(pl.concat([one, other]), ["key"])))
 
 
@@ -235,16 +260,16 @@ def through_rows(data: st.DataObject, rows: Sequence[Placed], aggregates: RowAgg
 
 
 @given(drawn_rows(), st.data())
-def test_both_spellings_are_what_the_definition_says(drawn: tuple[str, list[Placed]], data: st.DataObject) -> None:
-    column, rows = drawn
-    dtype, aggregates = COLUMNS[column][0], aggregates_of(column)
+def test_both_spellings_are_what_the_definition_says(drawn: tuple[Schema, list[Placed]], data: st.DataObject) -> None:
+    (column, dtypes), rows = drawn
+    aggregates = aggregates_of(column)
     wanted = expected(rows, aggregates)
     if any(some.get("sum") is OverflowError for some in wanted.values()):
         del aggregates["sum"]
         wanted = {key: {name: some[name] for name in aggregates} for key, some in wanted.items()}
 
-    frames = FrameAggregates(aggregates, {"v": dtype})
-    final = frames.final(through_frames(data, rows, dtype, frames))
+    frames = FrameAggregates(aggregates, dtypes)
+    final = frames.final(through_frames(data, rows, dtypes, frames))
     assert dict(final.drop("key").schema) == frames.result_schema
     found = {some.pop("key"): some for some in final.to_dicts()}
     assert told_apart(found) == told_apart(wanted)
@@ -255,14 +280,14 @@ def test_both_spellings_are_what_the_definition_says(drawn: tuple[str, list[Plac
 
 
 @given(drawn_rows(), st.data())
-def test_equal_groups_are_stored_as_equal_bytes(drawn: tuple[str, list[Placed]], data: st.DataObject) -> None:
+def test_equal_groups_are_stored_as_equal_bytes(drawn: tuple[Schema, list[Placed]], data: st.DataObject) -> None:
     """However rows are cut and merged, a group's accumulator is one sequence of bytes: digests depend on it."""
-    column, rows = drawn
-    dtype, aggregates = COLUMNS[column][0], aggregates_of(column)
-    frames, by_row = FrameAggregates(aggregates, {"v": dtype}), RowAggregates(aggregates)
+    (column, dtypes), rows = drawn
+    aggregates = aggregates_of(column)
+    frames, by_row = FrameAggregates(aggregates, dtypes), RowAggregates(aggregates)
 
     def by_frames() -> dict[str, bytes]:
-        partial = through_frames(data, rows, dtype, frames)
+        partial = through_frames(data, rows, dtypes, frames)
         return dict(zip(partial.get_column("key").to_list(), frames.encode(partial), strict=True))
 
     def by_rows() -> dict[str, bytes]:

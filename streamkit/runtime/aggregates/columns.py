@@ -10,8 +10,9 @@ import polars as pl
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import AggregateOverflow
+from streamkit.runtime.aggregates.choosing import ArgPart, EdgePart
 from streamkit.runtime.aggregates.moments import MomentsPart
-from streamkit.runtime.aggregates.parts import ORDER_COLUMNS, FramePart, GroupPlan, mirrored, same, without
+from streamkit.runtime.aggregates.parts import FramePart, GroupPlan, floats_of, nan_rank, ranks_of, same, without
 from streamkit.runtime.exact import limbs_of, packed, rounded, total_of_limbs, unpacked
 
 __all__ = ["part_of"]
@@ -32,6 +33,8 @@ def part_of(name: str, aggregate: Aggregate, schema: Mapping[str, pl.DataType]) 
     if aggregate.kind in ("min", "max"):
         extreme = FloatExtremePart if dtype.is_float() else ExtremePart
         return extreme(name, column, dtype, greatest=aggregate.kind == "max")
+    if aggregate.by is not None:
+        return ArgPart(name, aggregate, dtype, schema[aggregate.by])
     return EdgePart(name, column, dtype, last=aggregate.kind == "last")
 
 
@@ -242,68 +245,13 @@ class FloatExtremePart(ExtremePart):
         super().__init__(name, column, pl.Float64(), greatest=greatest)
         del dtype
         self.partial_schema = {self._value: pl.Int64()}
-        self._nan_rank = -(2**63) if greatest else 2**63 - 1
+        self._nan_rank = nan_rank(greatest=greatest)
 
     def partial(self, frame: pl.DataFrame) -> GroupPlan:
         """Compare ranks."""
-        values = frame.get_column(self._column)
-        floats = values.cast(pl.Float64).fill_null(0.0).to_numpy()
-        ranks = np.where(np.isnan(floats), self._nan_rank, mirrored(floats.view(np.int64)))
-        return self._plan(without(values.is_null().to_numpy(), pl.Series(self._value, ranks)))
+        return self._plan(ranks_of(frame.get_column(self._column), self._nan_rank).alias(self._value))
 
     def final(self, frame: pl.DataFrame, by: pl.DataFrame) -> pl.Series:
         """Return the floats of the ranks."""
         del by
-        ranks = frame.get_column(self._value)
-        numbers = ranks.fill_null(0).to_numpy()
-        floats = np.where(numbers == self._nan_rank, math.nan, mirrored(numbers).view(np.float64))
-        return without(ranks.is_null().to_numpy(), pl.Series(self.name, floats))
-
-
-class EdgePart:
-    """First or last value that is not null, with the place it came from."""
-
-    def __init__(self, name: str, column: str, dtype: pl.DataType, *, last: bool) -> None:
-        """Choose from `column` as `name`."""
-        self.name, self._column, self.dtype, self._last = name, column, dtype, last
-        self._order = [f"{name}${index}" for index in range(len(ORDER_COLUMNS))]
-        self._value, self._rank = f"{name}${len(ORDER_COLUMNS)}", f"{name}$rank"
-        order_types: list[pl.DataType] = [pl.Int64(), pl.String(), pl.Int64(), pl.Int64()]
-        self.partial_schema = dict(zip([*self._order, self._value], [*order_types, dtype], strict=True))
-
-    def partial(self, frame: pl.DataFrame) -> GroupPlan:
-        """Choose among rows."""
-        columns = zip([*ORDER_COLUMNS, self._column], self.partial_schema, strict=True)
-        return self._plan(frame.select(pl.col(old).alias(new) for old, new in columns))
-
-    def merge(self, frame: pl.DataFrame) -> GroupPlan:
-        """Choose among the chosen."""
-        return self._plan(frame.select(list(self.partial_schema)))
-
-    def _plan(self, rows: pl.DataFrame) -> GroupPlan:
-        """Rank the rows in order; a group's least or greatest rank then tells its row."""
-        ordered = rows.select(pl.arg_sort_by(self._order, maintain_order=True)).to_series().to_numpy()
-        ranks = np.empty(rows.height, dtype=np.int64)
-        ranks[ordered] = np.arange(rows.height)
-        absent = rows.get_column(self._value).is_null().to_numpy()
-        column = pl.col(self._rank)
-
-        def settle(grouped: pl.DataFrame) -> list[pl.Series]:
-            chosen = grouped.get_column(self._rank)
-            found = chosen.is_not_null()
-            places = pl.Series("place", ordered[chosen.fill_null(0).to_numpy()] if rows.height else ranks)
-            picked = rows[places]
-            empty = pl.lit(None)
-            kept = [pl.when(found).then(pl.col(name)).otherwise(empty).alias(name) for name in picked.columns]
-            return (picked if found.all() else picked.select(kept)).get_columns()
-
-        return GroupPlan(
-            columns=[without(absent, pl.Series(self._rank, ranks))],
-            aggregations=[column.max() if self._last else column.min()],
-            settle=settle,
-        )
-
-    def final(self, frame: pl.DataFrame, by: pl.DataFrame) -> pl.Series:
-        """Return the values."""
-        del by
-        return frame.get_column(self._value).alias(self.name)
+        return floats_of(frame.get_column(self._value), self._nan_rank).alias(self.name)

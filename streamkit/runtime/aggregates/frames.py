@@ -36,10 +36,8 @@ class FrameAggregates:
         self._partial_schema: dict[str, pl.DataType] = {}
         for part in self._parts:
             self._partial_schema |= part.partial_schema
-        self.needed_columns = frozenset(
-            aggregate.column for aggregate in columns.values() if aggregate.column is not None
-        )
-        self.needs_order = any(aggregate.kind in ("first", "last") for aggregate in columns.values())
+        self.needed_columns = frozenset(column for aggregate in columns.values() for column in aggregate.columns)
+        self.needs_order = any(aggregate.ordered for aggregate in columns.values())
         self.result_schema: dict[str, pl.DataType] = {part.name: part.dtype for part in self._parts}
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(tuple[tuple(Any for _ in self._partial_schema)]).decode  # type: ignore[misc]  # made at run time

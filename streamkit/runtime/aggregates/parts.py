@@ -22,9 +22,13 @@ __all__ = [
     "GroupPlan",
     "Order",
     "RowPart",
+    "comparable",
+    "compare",
+    "floats_of",
     "is_nan",
-    "mirrored",
+    "nan_rank",
     "of_64_bits",
+    "ranks_of",
     "same",
     "without",
 ]
@@ -106,7 +110,26 @@ def without(absent: npt.NDArray[np.bool_], values: pl.Series) -> pl.Series:
     return values.set(pl.Series(absent), None) if absent.any() else values
 
 
-def mirrored(bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def nan_rank(*, greatest: bool) -> int:
+    """Return the rank of NaN where it never wins: as the greatest, or as the least."""
+    return -(2**63) if greatest else 2**63 - 1
+
+
+def ranks_of(values: pl.Series, rank_of_nan: int) -> pl.Series:
+    """Return floats as integers that sort as they do, -0.0 before 0.0; nulls stay."""
+    floats = values.cast(pl.Float64).fill_null(0.0).to_numpy()
+    ranks = np.where(np.isnan(floats), rank_of_nan, _mirrored(floats.view(np.int64)))
+    return without(values.is_null().to_numpy(), pl.Series("rank", ranks))
+
+
+def floats_of(ranks: pl.Series, rank_of_nan: int) -> pl.Series:
+    """Return the floats of ranks; nulls stay."""
+    numbers = ranks.fill_null(0).to_numpy()
+    floats = np.where(numbers == rank_of_nan, math.nan, _mirrored(numbers).view(np.float64))
+    return without(ranks.is_null().to_numpy(), pl.Series("float", floats))
+
+
+def _mirrored(bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the bits of floats as integers that sort as they do, and such integers as bits: its own inverse."""
     return bits ^ ((bits >> 63) & (2**63 - 1))
 
@@ -121,3 +144,35 @@ def of_64_bits(value: int) -> int:
 def is_nan(value: Any) -> bool:
     """Whether a value is a float that is no number."""
     return type(value) is float and math.isnan(value)
+
+
+def compare(name: str, one: Any, other: Any) -> int:
+    """Return whether a value is less (-1), equal (0) or greater (1); NaN is a case of its own.
+
+    Equal numbers are in the order -0.0, an integer, any other float.
+
+    Raises:
+        TypeError: They are of different kinds.
+    """
+    if KINDS[type(one)] is not KINDS[type(other)]:
+        raise TypeError(f"{name!r} compares {type(one).__name__} with {type(other).__name__}")
+    left, right = (one, _tie(one)), (other, _tie(other))
+    return (left > right) - (left < right)
+
+
+def comparable(name: str, value: Any) -> Any:
+    """Return a value that can be compared, None too.
+
+    Raises:
+        TypeError: It is of no kind that can.
+        OverflowError: It is an integer beyond 64 bits.
+    """
+    if type(value) not in KINDS and value is not None:
+        raise TypeError(f"{name!r} compares numbers, text, bytes and booleans, not {type(value).__name__}")
+    return of_64_bits(value) if type(value) is int else value
+
+
+def _tie(value: Any) -> int:
+    if type(value) is not float:
+        return 1
+    return 2 if math.copysign(1.0, value) > 0 or value else 0

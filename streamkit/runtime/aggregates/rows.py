@@ -8,10 +8,10 @@ import msgspec
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow
+from streamkit.runtime.aggregates.choosing import RowArg, RowEdge
 from streamkit.runtime.aggregates.moments import RowMoments
-from streamkit.runtime.aggregates.parts import KINDS, Order, RowPart, is_nan, of_64_bits
+from streamkit.runtime.aggregates.parts import Order, RowPart, comparable, compare, is_nan, of_64_bits
 from streamkit.runtime.exact import packed, rounded, scaled, unpacked
-from streamkit.serde import taken_apart
 
 __all__ = ["RowAggregates"]
 
@@ -26,8 +26,10 @@ class RowAggregates:
         """Aggregate `columns`, by result name."""
         self._columns = dict(columns)
         self._parts: list[RowPart] = [_part_of(name, aggregate) for name, aggregate in columns.items()]
-        self._sources = [aggregate.column for aggregate in columns.values()]
-        self._steps = [(index, part.add, self._sources[index]) for index, part in enumerate(self._parts)]
+        self._steps = [
+            (index, part.add, aggregate.column, aggregate.by)
+            for index, (part, aggregate) in enumerate(zip(self._parts, columns.values(), strict=True))
+        ]
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder().decode
 
@@ -44,8 +46,10 @@ class RowAggregates:
                 64 bits. The accumulator is then half changed, and of no use.
         """
         fields = isinstance(value, dict)
-        for index, add, column in self._steps:
+        for index, add, column, by in self._steps:
             field = None if column is None else value[column] if fields else getattr(value, column)
+            if by is not None:
+                field = (value[by] if fields else getattr(value, by)), field
             accumulator[index] = add(accumulator[index], field, order)
 
     def merge(self, one: list[Any], other: list[Any]) -> list[Any]:
@@ -169,19 +173,15 @@ class _Extreme:
 
     def add(self, part: Any, value: Any, order: Order) -> Any:
         del order
-        if type(value) not in KINDS and value is not None:
-            raise TypeError(f"{self.name!r} compares numbers, text, bytes and booleans, not {type(value).__name__}")
-        return self.merge(part, of_64_bits(value) if type(value) is int else value)
+        return self.merge(part, comparable(self.name, value))
 
     def merge(self, one: Any, other: Any) -> Any:
         if one is None or other is None:
             return other if one is None else one
-        if KINDS[type(one)] is not KINDS[type(other)]:
-            raise TypeError(f"{self.name!r} compares {type(one).__name__} with {type(other).__name__}")
+        sign = compare(self.name, one, other)
         if is_nan(one) or is_nan(other):
             return other if is_nan(one) else one
-        less = (one, _tie(one)) < (other, _tie(other))
-        return other if less == self._greatest else one
+        return other if (sign < 0) == self._greatest else one
 
     def final(self, part: Any) -> Any:
         return part
@@ -193,43 +193,6 @@ class _Extreme:
         return data
 
 
-class _Edge:
-    """The first or the last value that is not null, with the place it came from."""
-
-    def __init__(self, name: str, *, last: bool) -> None:
-        self.name, self._last = name, last
-
-    def initial(self) -> tuple[Order, Any] | None:
-        return None
-
-    def add(self, part: tuple[Order, Any] | None, value: Any, order: Order) -> tuple[Order, Any] | None:
-        if value is None:
-            return part
-        if type(value) not in KINDS:
-            value = taken_apart(value)
-        elif type(value) is int:
-            value = of_64_bits(value)
-        return self.merge(part, (order, value))
-
-    def merge(self, one: tuple[Order, Any] | None, other: tuple[Order, Any] | None) -> tuple[Order, Any] | None:
-        if one is None or other is None:
-            return other if one is None else one
-        # Branches of one stream that meet again give rows of one place: the one that came first is the first.
-        return other if (other[0] < one[0]) != self._last else one
-
-    def final(self, part: tuple[Order, Any] | None) -> Any:
-        return None if part is None else part[1]
-
-    def encode(self, part: tuple[Order, Any] | None) -> Any:
-        return part
-
-    def decode(self, data: Any) -> tuple[Order, Any] | None:
-        if data is None:
-            return None
-        (timestamp_ms, topic, partition, offset, row), value = data
-        return (timestamp_ms, topic, partition, offset, row), value
-
-
 _MAKERS: Final[dict[str, Callable[[str, Aggregate], RowPart]]] = {
     "count": lambda name, one: _Count(),
     "sum": lambda name, one: _Total(name),
@@ -238,17 +201,12 @@ _MAKERS: Final[dict[str, Callable[[str, Aggregate], RowPart]]] = {
     "std": RowMoments,
     "min": lambda name, one: _Extreme(name, greatest=False),
     "max": lambda name, one: _Extreme(name, greatest=True),
-    "first": lambda name, one: _Edge(name, last=False),
-    "last": lambda name, one: _Edge(name, last=True),
+    "first": lambda name, one: RowEdge(name, last=False),
+    "last": lambda name, one: RowEdge(name, last=True),
+    "arg_min": RowArg,
+    "arg_max": RowArg,
 }
 
 
 def _part_of(name: str, aggregate: Aggregate) -> RowPart:
     return _MAKERS[aggregate.kind](name, aggregate)
-
-
-def _tie(value: Any) -> int:
-    """Return what orders equal numbers: -0.0, then an integer, then any other float."""
-    if type(value) is not float:
-        return 1
-    return 2 if math.copysign(1.0, value) > 0 or value else 0

@@ -1,5 +1,6 @@
 """What the built-in aggregates mean where SQL, Polars and Python differ; both spellings in each test."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -84,6 +85,51 @@ def by_columns(kind: Any, dtype: pl.DataType, values: Sequence[Any]) -> Any:
 def test_both_spellings_give_what_is_documented(kind: str, dtype: pl.DataType, values: list[Any], wanted: Any) -> None:
     assert repr(by_columns(kind, dtype, values)) == repr(wanted)
     assert repr(by_rows(kind, values)) == repr(wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "by", "wanted"),
+    [
+        ("arg_min", INT, [3, 1, 1, None], 1),
+        ("arg_max", INT, [None, 4, 4, 3], 1),
+        ("arg_max", FLOAT, [NAN, 1.0, NAN], 1),
+        ("arg_min", FLOAT, [NAN, 1.0, NAN], 1),
+        ("arg_max", FLOAT, [NAN, NAN], 0),
+        ("arg_min", FLOAT, [NAN, NAN], 0),
+        ("arg_min", FLOAT, [0.0, -0.0], 1),
+        ("arg_max", TEXT, ["a", "b", "b"], 1),
+        ("arg_min", FLAG, [True, False, False], 1),
+        ("arg_min", pl.Binary(), [b"b", b"a"], 1),
+        ("arg_max", INT, [None, None], None),
+    ],
+)
+def test_the_row_of_an_extreme_is_the_first_by_its_place(
+    kind: Any, dtype: pl.DataType, by: list[Any], wanted: Any
+) -> None:
+    """However the rows come: here the last place comes first."""
+    how = {"x": Aggregate(kind, "v", by="w")}
+    by_columns, by_row = FrameAggregates(how, {"v": INT, "w": dtype}), RowAggregates(how)
+    places = list(range(len(by)))[::-1]
+    accumulators, frames = [], []
+    for place in places:
+        accumulators.append(by_row.initial())
+        by_row.add(accumulators[-1], {"v": place, "w": by[place]}, (0, "t", 0, place, 0))
+        columns = {"key": ["k"], "v": [place], "w": pl.Series([by[place]], dtype=dtype)}
+        order = {"$timestamp": [0], "$source": [source_order("t", 0)], "$offset": [place], "$row": [0]}
+        frames.append(by_columns.partial(pl.DataFrame(columns | order), ["key"]))
+    assert by_row.final(functools.reduce(by_row.merge, accumulators)) == {"x": wanted}
+    merged = by_columns.merge(pl.concat(frames), ["key"])
+    assert by_columns.final(merged).get_column("x").to_list() == [wanted]
+
+
+def test_the_value_of_an_extreme_may_be_null() -> None:
+    by_row = RowAggregates({"x": Aggregate("arg_max", "v", by="w")})
+    accumulator = by_row.initial()
+    for offset, (value, by) in enumerate([(1, 1), (None, 2), (3, None)]):
+        by_row.add(accumulator, {"v": value, "w": by}, (0, "t", 0, offset, 0))
+    assert by_row.final(accumulator) == {"x": None}
+    with pytest.raises(TypeError, match="compares int with str"):
+        by_row.add(accumulator, {"v": 1, "w": "1"}, (0, "t", 0, 9, 0))
 
 
 @pytest.mark.parametrize("values", [[2**63 - 1, 1], [-(2**63), -1], [2**62] * 3])

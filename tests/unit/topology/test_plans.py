@@ -192,7 +192,18 @@ def test_streams_of_different_values_merge_into_one_of_unknown_rows() -> None:
 
 @pytest.mark.parametrize(
     "aggregate",
-    [agg.max("nope"), agg.sum("symbol"), agg.mean("symbol"), agg.sum("open"), agg.mean("tags"), agg.min("tags")],
+    [
+        agg.max("nope"),
+        agg.sum("symbol"),
+        agg.mean("symbol"),
+        agg.sum("open"),
+        agg.mean("tags"),
+        agg.min("tags"),
+        agg.std("symbol"),
+        agg.arg_max("nope", by="price"),
+        agg.arg_max("price", by="nope"),
+        agg.arg_min("price", by="tags"),
+    ],
 )
 def test_an_aggregate_that_its_column_does_not_allow_is_refused_at_import(aggregate: Aggregate) -> None:
     with pytest.raises(DefinitionError, match="'it'"):
