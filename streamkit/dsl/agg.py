@@ -1,13 +1,29 @@
 """Built-in aggregates, as `agg.count()` and so on.
 
 They give the same answer in columns and record by record, whatever the batches, the partitions and the crashes in
-between. Nulls are skipped, as in SQL; a group without a value left is null, its `sum` too (Polars says 0).
+between. Nulls are skipped, as in SQL; a group without a value left is null, its `sum` too (Polars says 0); a list is
+then empty, and the number of different values 0.
 """
 
 from streamkit.errors import DefinitionError
 from streamkit.graph import Aggregate
 
-__all__ = ["arg_max", "arg_min", "count", "first", "last", "max", "mean", "min", "std", "sum", "var"]
+__all__ = [
+    "arg_max",
+    "arg_min",
+    "collect",
+    "count",
+    "distinct",
+    "first",
+    "last",
+    "max",
+    "mean",
+    "min",
+    "std",
+    "sum",
+    "top_k",
+    "var",
+]
 
 
 def count() -> Aggregate:
@@ -116,6 +132,58 @@ def arg_max(column: str, *, by: str) -> Aggregate:
         by: The column that is compared, as `max` compares; rows in which it is null are skipped.
     """
     return Aggregate("arg_max", column, by=by)
+
+
+def top_k(column: str, k: int) -> Aggregate:
+    """Take the k largest values, the largest first; equal values each count.
+
+    Numbers, text, bytes and booleans, compared as `max` compares; NaN comes after all numbers. A group of fewer values
+    has all of them. Equal values cannot be told apart, so there are no ties to break.
+
+    Args:
+        column: Its name.
+        k: How many, 1 to 10,000.
+
+    Raises:
+        DefinitionError: `k` is out of its range.
+
+    Cost: each group keeps up to k values, and writes them to the changelog at each commit that changed it.
+    """
+    return Aggregate("top_k", column, limit=_checked(k, "k", 1, 10_000))
+
+
+def collect(column: str, *, limit: int = 1000) -> Aggregate:
+    """Take all values as a list, by (timestamp, source topic, partition, offset, row), as `first` and `last` go.
+
+    Args:
+        column: Its name.
+        limit: How many a group may have, 1 to 1,000,000; one more is a `ProcessingError`, whatever the batches. A
+            topic limits the bytes of a record too, 1 MB by default.
+
+    Raises:
+        DefinitionError: `limit` is out of its range.
+
+    Cost: each group keeps its values, each with its place, and writes them to the changelog at each commit that changed
+    it.
+    """
+    return Aggregate("collect", column, limit=_checked(limit, "limit", 1, 1_000_000))
+
+
+def distinct(column: str, *, limit: int = 10_000) -> Aggregate:
+    """Count the different values of a column of numbers, text, bytes or booleans, exactly.
+
+    0.0 and -0.0 are one value, so are all NaN, and so are 1 and 1.0 where the rows have no declared type.
+
+    Args:
+        column: Its name.
+        limit: How many a group may have, 1 to 1,000,000; one more is a `ProcessingError`, whatever the batches.
+
+    Raises:
+        DefinitionError: `limit` is out of its range.
+
+    Cost: each group keeps its values, and writes them to the changelog at each commit that changed it.
+    """
+    return Aggregate("distinct", column, limit=_checked(limit, "limit", 1, 1_000_000))
 
 
 def _checked(number: int, name: str, least: int, most: int = 2**31) -> int:

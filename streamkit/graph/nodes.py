@@ -43,7 +43,20 @@ __all__ = [
 
 Emit: TypeAlias = Literal["final", "update"]
 AggregateKind: TypeAlias = Literal[
-    "count", "sum", "min", "max", "mean", "var", "std", "first", "last", "arg_min", "arg_max"
+    "count",
+    "sum",
+    "min",
+    "max",
+    "mean",
+    "var",
+    "std",
+    "first",
+    "last",
+    "arg_min",
+    "arg_max",
+    "top_k",
+    "collect",
+    "distinct",
 ]
 
 
@@ -210,12 +223,14 @@ class Aggregate:
         kind: What it does.
         column: What it reads.
         by: The column by which `arg_min` and `arg_max` choose a row.
+        limit: How many values `top_k` keeps, and beyond how many `collect` and `distinct` fail.
         ddof: What `var` and `std` take off the number of values before they divide by it.
     """
 
     kind: AggregateKind
     column: str | None = None
     by: str | None = None
+    limit: int = 0
     ddof: int = 0
 
     @property
@@ -226,7 +241,7 @@ class Aggregate:
     @property
     def ordered(self) -> bool:
         """Whether it must know where rows came from."""
-        return self.kind in ("first", "last", "arg_min", "arg_max")
+        return self.kind in ("first", "last", "arg_min", "arg_max", "collect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from streamkit.errors import DeserializationError, ProcessingError, RecordError
 from streamkit.records import Batch, RowError
+from streamkit.runtime.aggregates import AggregateOverflow
 
 __all__ = ["bad_row", "processing_error", "rows_in_record"]
 
@@ -31,7 +32,9 @@ def processing_error(batch: Batch, index: int, node: str, cause: Exception) -> P
         offset=int(batch.offsets[index]),
         node=node,
         data=preview,
-        hint="mend the function; the record stays uncommitted and the next run begins before it",
+        hint=cause.hint
+        if isinstance(cause, AggregateOverflow)
+        else "mend the function; the record stays uncommitted and the next run begins before it",
     )
 
 

@@ -11,8 +11,10 @@ from streamkit.graph import Aggregate
 __all__ = ["check_aggregates", "result_schema"]
 
 _NUMBERS: Final = "sum, mean, var and std take integers and floats"
-_ORDERED: Final = "min and max take numbers, text, bytes and booleans"
-_PLAIN: Final = "first, last, arg_min and arg_max take numbers, text, bytes, booleans, and lists and structs of them"
+_ORDERED: Final = "min, max, top_k and distinct take numbers, text, bytes and booleans"
+_PLAIN: Final = (
+    "first, last, collect, arg_min and arg_max take numbers, text, bytes, booleans, and lists and structs of them"
+)
 _HINTS: Final = {
     "sum": _NUMBERS,
     "mean": _NUMBERS,
@@ -20,8 +22,11 @@ _HINTS: Final = {
     "std": _NUMBERS,
     "min": _ORDERED,
     "max": _ORDERED,
+    "top_k": _ORDERED,
+    "distinct": _ORDERED,
     "first": _PLAIN,
     "last": _PLAIN,
+    "collect": _PLAIN,
     "arg_min": _PLAIN,
     "arg_max": _PLAIN,
 }
@@ -60,7 +65,7 @@ def _takes(kind: str, dtype: Any) -> bool:
         return bool(number)
     if dtype in (pl.String, pl.Boolean, pl.Binary):
         return True
-    if kind not in ("first", "last", "arg_min", "arg_max"):
+    if kind not in ("first", "last", "collect", "arg_min", "arg_max"):
         return False
     if isinstance(dtype, pl.List):
         return _takes(kind, dtype.inner)
@@ -77,4 +82,6 @@ def result_schema(columns: Mapping[str, Aggregate], schema: Mapping[str, pl.Data
 def _made(kind: str, dtype: pl.DataType) -> pl.DataType:
     if kind in ("mean", "var", "std") or (kind in ("sum", "min", "max") and dtype.is_float()):
         return pl.Float64()
-    return pl.Int64() if kind in ("sum", "count") else dtype
+    if kind in ("top_k", "collect"):
+        return pl.List(pl.Float64() if kind == "top_k" and dtype.is_float() else dtype)
+    return pl.Int64() if kind in ("sum", "count", "distinct") else dtype

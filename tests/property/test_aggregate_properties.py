@@ -52,9 +52,16 @@ OF_NUMBERS = {
     "var of all": Aggregate("var", "v"),
     "std of all": Aggregate("std", "v"),
 }
-OF_ORDERED = {"min": Aggregate("min", "v"), "max": Aggregate("max", "v")}
+OF_ORDERED = {
+    "min": Aggregate("min", "v"),
+    "max": Aggregate("max", "v"),
+    "top_k": Aggregate("top_k", "v", limit=3),
+    "distinct": Aggregate("distinct", "v", limit=10),
+}
 OF_ANY = {"count": Aggregate("count"), "first": Aggregate("first", "v"), "last": Aggregate("last", "v")}
-OF_ANY |= {kind: Aggregate(kind, "v", by="w") for kind in ("arg_min", "arg_max")}  # type: ignore[arg-type]  # literals
+OF_ANY |= {"collect": Aggregate("collect", "v", limit=10)} | {
+    kind: Aggregate(kind, "v", by="w") for kind in ("arg_min", "arg_max")
+}  # type: ignore[arg-type]  # literals
 NUMBERS = ("int", "small", "byte", "unsigned", "float", "single")
 TOPICS = ("a", "a.b", "b")
 PLACES = st.tuples(st.integers(-2, 2), st.sampled_from(TOPICS), st.sampled_from([0, 2, 10]), st.integers(0, 5))
@@ -139,6 +146,28 @@ def chosen(rows: list[dict[str, Any]], *, greatest: bool) -> Any:
     return choose(numbers, key=lambda row: rank(row["w"]))["v"] if numbers else None
 
 
+def listed(aggregate: Aggregate, present: list[Any]) -> Any:
+    """Return what an aggregate that keeps a list makes of values in their order."""
+    if aggregate.kind == "collect":
+        return present
+    if aggregate.kind == "top_k":
+        return sorted(present, key=lambda value: (value == value, rank(value)), reverse=True)[: aggregate.limit]
+    return len({value for value in present if value == value}) + any(value != value for value in present)
+
+
+def total_of(kind: str, present: list[Any]) -> Any:
+    """Return the sum or the mean of values of which there are some."""
+    special = [value for value in present if not math.isfinite(value)] if isinstance(present[0], float) else []
+    if special:
+        return math.nan if any(map(math.isnan, special)) or len(set(special)) == 2 else special[0]
+    total = sum(map(Fraction, present))
+    if kind == "mean":
+        return float_of(total / len(present))
+    if isinstance(present[0], float):
+        return float_of(total)
+    return int(total) if -(2**63) <= total < 2**63 else OverflowError
+
+
 def reference(aggregate: Aggregate, rows: list[dict[str, Any]]) -> Any:
     """Return what an aggregate of rows (in the order of first and last) is by its definition."""
     kind, values = aggregate.kind, [row["v"] for row in rows]
@@ -149,6 +178,8 @@ def reference(aggregate: Aggregate, rows: list[dict[str, Any]]) -> Any:
         return len(values)
     if kind in ("var", "std"):
         return spread(present, ddof=aggregate.ddof, root=kind == "std")
+    if aggregate.limit:
+        return listed(aggregate, present)
     if not present:
         return None
     if kind in ("first", "last"):
@@ -157,15 +188,7 @@ def reference(aggregate: Aggregate, rows: list[dict[str, Any]]) -> Any:
         numbers = [value for value in present if not (isinstance(value, float) and math.isnan(value))] or present
         choose = min if kind == "min" else max
         return choose(numbers, key=rank)
-    special = [value for value in present if not math.isfinite(value)] if isinstance(present[0], float) else []
-    if special:
-        return math.nan if any(map(math.isnan, special)) or len(set(special)) == 2 else special[0]
-    total = sum(map(Fraction, present))
-    if kind == "mean":
-        return float_of(total / len(present))
-    if isinstance(present[0], float):
-        return float_of(total)
-    return int(total) if -(2**63) <= total < 2**63 else OverflowError
+    return total_of(kind, present)
 
 
 def expected(rows: Sequence[Placed], aggregates: dict[str, Aggregate]) -> dict[str, dict[str, Any]]:

@@ -211,6 +211,31 @@ def overlapping() -> Job:
     return job
 
 
+def measured() -> Job:
+    """Built-in aggregates that keep more than a number, in both spellings: in windows, and for ever."""
+    job = Job("measured")
+    readings = job.stream("readings", value=Reading, timestamp=SLACK)
+    how = {
+        "std": agg.std("value"),
+        "top": agg.top_k("value", 2),
+        "all": agg.collect("value"),
+        "kinds": agg.distinct("value"),
+        "when": agg.arg_max("ts", by="value"),
+    }
+    windows = readings.group_by("sensor", type=str, name="by_sensor", shards=3).window(FINE)
+    windows.agg(how, name="stats").to("out")
+    windows.late.to("late")
+
+    def loose(reading: Reading) -> dict[str, object]:
+        return {"sensor": reading.sensor, "value": reading.value, "ts": reading.ts}
+
+    def sensor(row: dict[str, object]) -> str:
+        return str(row["sensor"])
+
+    readings.map(loose).group_by(sensor, shards=2).agg(how, name="for_ever").to("totals")
+    return job
+
+
 def uneven() -> Job:
     """A task with two inputs, one of which may end long before the other."""
     job = Job("uneven")
@@ -283,6 +308,7 @@ SCENARIOS = {
         Scenario(build=updated, updates=frozenset({"out"})),
         Scenario(build=hopping, updates=frozenset({"counted"})),
         Scenario(build=overlapping),
+        Scenario(build=measured),
         Scenario(build=uneven, sources=("readings", "more")),
     )
 }
@@ -295,6 +321,7 @@ FOR_EVER = {
     "columns": Scenario(build=columns),
     "levels": Scenario(build=levels),
     "hopping": Scenario(build=hopping, updates=frozenset({"counted"})),
+    "measured": Scenario(build=measured, updates=frozenset({"totals"})),
 }
 """The same for unbounded runs, where a table without windows writes updates."""
 

@@ -4,8 +4,7 @@ Rows are ordered by the place they came from, which the log alone decides; a val
 it too.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,23 +12,20 @@ import polars as pl
 
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.parts import (
-    KINDS,
     ORDER_COLUMNS,
+    ORDER_TYPES,
     GroupPlan,
     Order,
     comparable,
     compare,
     is_nan,
     nan_rank,
-    of_64_bits,
+    plain,
     ranks_of,
     without,
 )
-from streamkit.serde import taken_apart
 
 __all__ = ["ArgPart", "EdgePart", "RowArg", "RowEdge"]
-
-_ORDER_TYPES: Final[Sequence[pl.DataType]] = (pl.Int64(), pl.String(), pl.Int64(), pl.Int64())
 
 
 def _chosen(rank: str, rows: pl.DataFrame, sort: pl.Expr, absent: npt.NDArray[np.bool_], last: bool) -> GroupPlan:
@@ -64,7 +60,7 @@ class EdgePart:
         self.name, self._column, self.dtype, self._last = name, column, dtype, last
         self._order = [f"{name}${index}" for index in range(len(ORDER_COLUMNS))]
         self._value = f"{name}${len(ORDER_COLUMNS)}"
-        self.partial_schema = dict(zip([*self._order, self._value], [*_ORDER_TYPES, dtype], strict=True))
+        self.partial_schema = dict(zip([*self._order, self._value], [*ORDER_TYPES, dtype], strict=True))
 
     def partial(self, frame: pl.DataFrame) -> GroupPlan:
         """Choose among rows."""
@@ -100,7 +96,7 @@ class RowEdge:
         """Choose between what there is and one value."""
         if value is None:
             return part
-        return self.merge(part, (order, _plain(value)))
+        return self.merge(part, (order, plain(value)))
 
     def merge(self, one: tuple[Order, Any] | None, other: tuple[Order, Any] | None) -> tuple[Order, Any] | None:
         """Choose one of two."""
@@ -138,7 +134,7 @@ class ArgPart:
         names = [f"{name}${index}" for index in range(len(ORDER_COLUMNS) + 2)]
         self._rank, *self._order, self._value = names
         rank_type = pl.Int64() if self._floats else by_dtype
-        self.partial_schema = dict(zip(names, [rank_type, *_ORDER_TYPES, dtype], strict=True))
+        self.partial_schema = dict(zip(names, [rank_type, *ORDER_TYPES, dtype], strict=True))
 
     def partial(self, frame: pl.DataFrame) -> GroupPlan:
         """Choose among rows."""
@@ -184,7 +180,7 @@ class RowArg:
         by, kept = value
         if by is None:
             return part
-        return self.merge(part, (comparable(self.name, by), order, None if kept is None else _plain(kept)))
+        return self.merge(part, (comparable(self.name, by), order, None if kept is None else plain(kept)))
 
     def merge(self, one: _Choice, other: _Choice) -> _Choice:
         """Choose one of two."""
@@ -208,10 +204,3 @@ class RowArg:
     def decode(self, data: Any) -> _Choice:
         """Read them."""
         return None if data is None else (data[0], tuple(data[1]), data[2])
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that is no null as it is stored."""
-    if type(value) not in KINDS:
-        return taken_apart(value)
-    return of_64_bits(value) if type(value) is int else value

@@ -11,6 +11,7 @@ import polars as pl
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import AggregateOverflow
 from streamkit.runtime.aggregates.choosing import ArgPart, EdgePart
+from streamkit.runtime.aggregates.lists import CollectPart, DistinctPart, TopKPart
 from streamkit.runtime.aggregates.moments import MomentsPart
 from streamkit.runtime.aggregates.parts import FramePart, GroupPlan, floats_of, nan_rank, ranks_of, same, without
 from streamkit.runtime.exact import limbs_of, packed, rounded, total_of_limbs, unpacked
@@ -18,6 +19,11 @@ from streamkit.runtime.exact import limbs_of, packed, rounded, total_of_limbs, u
 __all__ = ["part_of"]
 
 _LOW: Final = 2**32 - 1
+_LISTS: Final[Mapping[str, type[TopKPart | DistinctPart | CollectPart]]] = {
+    "top_k": TopKPart,
+    "distinct": DistinctPart,
+    "collect": CollectPart,
+}
 
 
 def part_of(name: str, aggregate: Aggregate, schema: Mapping[str, pl.DataType]) -> FramePart:
@@ -30,6 +36,9 @@ def part_of(name: str, aggregate: Aggregate, schema: Mapping[str, pl.DataType]) 
         return total(name, column, mean=aggregate.kind == "mean")
     if aggregate.kind in ("var", "std"):
         return MomentsPart(name, aggregate, dtype)
+    listing = _LISTS.get(aggregate.kind)
+    if listing is not None:
+        return listing(name, aggregate, dtype)
     if aggregate.kind in ("min", "max"):
         extreme = FloatExtremePart if dtype.is_float() else ExtremePart
         return extreme(name, column, dtype, greatest=aggregate.kind == "max")

@@ -7,6 +7,7 @@ import msgspec
 import polars as pl
 
 from streamkit.graph import Aggregate
+from streamkit.runtime.aggregates.base import AggregateOverflow
 from streamkit.runtime.aggregates.columns import part_of
 from streamkit.runtime.aggregates.parts import FramePart, GroupPlan
 from streamkit.topology import check_aggregates
@@ -84,6 +85,11 @@ class FrameAggregates:
         sums = [aggregation for plan in plans for aggregation in plan.aggregations]
         wide = frame.select(by).with_columns(columns) if columns else frame
         grouped = wide.group_by(by).agg(sums)
-        settled = [column for plan in plans for column in plan.settle(grouped)]
+        try:
+            settled = [column for plan in plans for column in plan.settle(grouped)]
+        except AggregateOverflow as cause:
+            if cause.group_index is None:
+                raise
+            raise cause.of(grouped.select(by).row(cause.group_index, named=True)) from cause
         made = grouped.select(by).with_columns(settled)
         return made.cast(self._partial_schema)  # type: ignore[arg-type]  # a mapping of types

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import polars as pl
 
 from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN
+from streamkit.serde import taken_apart
 
 __all__ = [
     "KINDS",
     "ORDER_COLUMNS",
+    "ORDER_TYPES",
     "FramePart",
     "GroupPlan",
     "Order",
@@ -28,13 +30,17 @@ __all__ = [
     "is_nan",
     "nan_rank",
     "of_64_bits",
+    "plain",
     "ranks_of",
     "same",
+    "tie",
     "without",
 ]
 
 ORDER_COLUMNS: Final = ("$timestamp", "$source", "$offset", "$row")
 """The columns of a frame that say where its rows came from."""
+
+ORDER_TYPES: Final[Sequence[pl.DataType]] = (pl.Int64(), pl.String(), pl.Int64(), pl.Int64())
 
 Order: TypeAlias = tuple[int, str, int, int, int]
 """Timestamp (ms), source topic, partition, offset, and the row among those of one record."""
@@ -156,7 +162,7 @@ def compare(name: str, one: Any, other: Any) -> int:
     """
     if KINDS[type(one)] is not KINDS[type(other)]:
         raise TypeError(f"{name!r} compares {type(one).__name__} with {type(other).__name__}")
-    left, right = (one, _tie(one)), (other, _tie(other))
+    left, right = (one, tie(one)), (other, tie(other))
     return (left > right) - (left < right)
 
 
@@ -172,7 +178,15 @@ def comparable(name: str, value: Any) -> Any:
     return of_64_bits(value) if type(value) is int else value
 
 
-def _tie(value: Any) -> int:
+def plain(value: Any) -> Any:
+    """Return a value that is no null as it is stored."""
+    if type(value) not in KINDS:
+        return taken_apart(value)
+    return of_64_bits(value) if type(value) is int else value
+
+
+def tie(value: Any) -> int:
+    """Return what orders equal numbers: -0.0, then an integer, then any other float."""
     if type(value) is not float:
         return 1
     return 2 if math.copysign(1.0, value) > 0 or value else 0

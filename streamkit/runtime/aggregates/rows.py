@@ -9,6 +9,7 @@ import msgspec
 from streamkit.graph import Aggregate
 from streamkit.runtime.aggregates.base import INT64_MAX, INT64_MIN, AggregateOverflow
 from streamkit.runtime.aggregates.choosing import RowArg, RowEdge
+from streamkit.runtime.aggregates.lists import RowCollect, RowDistinct, RowTopK
 from streamkit.runtime.aggregates.moments import RowMoments
 from streamkit.runtime.aggregates.parts import Order, RowPart, comparable, compare, is_nan, of_64_bits
 from streamkit.runtime.exact import packed, rounded, scaled, unpacked
@@ -205,6 +206,9 @@ _MAKERS: Final[dict[str, Callable[[str, Aggregate], RowPart]]] = {
     "last": lambda name, one: RowEdge(name, last=True),
     "arg_min": RowArg,
     "arg_max": RowArg,
+    "top_k": RowTopK,
+    "distinct": RowDistinct,
+    "collect": RowCollect,
 }
 
 

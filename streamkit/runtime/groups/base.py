@@ -7,9 +7,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from streamkit.errors import ProcessingError
 from streamkit.records import Batch, Column
+from streamkit.runtime.aggregates import AggregateOverflow
 
-__all__ = ["UNWINDOWED_MS", "Groups", "Results", "RowWindows"]
+__all__ = ["UNWINDOWED_MS", "Groups", "Results", "RowWindows", "overflow"]
 
 UNWINDOWED_MS = 0
 """The window end under which groups without windows are kept."""
@@ -65,6 +67,11 @@ class Results:
     keys: Column
     values: Column
     ends_ms: npt.NDArray[np.int64]
+
+
+def overflow(node: str, cause: AggregateOverflow, key: bytes | None = None) -> ProcessingError:
+    """Return the error of a group that is more than its aggregate may hold."""
+    return ProcessingError(str(cause), node=node, data=key, hint=cause.hint)
 
 
 class Groups(Protocol):

@@ -12,7 +12,7 @@ from streamkit.errors import ProcessingError
 from streamkit.records import Batch, Column, RowError
 from streamkit.runtime.aggregates import AggregateOverflow, FrameAggregates, source_order
 from streamkit.runtime.blocks import decode_frame_block, encode_frame_block
-from streamkit.runtime.groups.base import UNWINDOWED_MS, Results, RowWindows
+from streamkit.runtime.groups.base import UNWINDOWED_MS, Results, RowWindows, overflow
 from streamkit.runtime.operators.stateless import frame_of
 from streamkit.runtime.places import bad_row, rows_in_record
 from streamkit.serde import Serde, key_serde
@@ -80,12 +80,24 @@ class FrameGroups:
         if self._aggregates.needs_order:
             rows = rows.with_columns(_order_columns(batch))
         if windows is None or windows.counts is None:
-            self._push(self._aggregates.partial(rows, _BY))
+            self._push(self._partial(rows, _BY))
             return
         # Rows that share all their windows are folded once, then each window takes what they are together.
-        alike = self._aggregates.partial(rows.with_columns(pl.Series(_COUNT, windows.counts)), [*_BY, _COUNT])
+        alike = self._partial(rows.with_columns(pl.Series(_COUNT, windows.counts)), [*_BY, _COUNT])
         for some in alike.iter_slices(max(1, _SPREAD_ROWS_MAX // int(windows.counts.max(initial=1)))):
-            self._push(self._aggregates.merge(_spread(some, windows.advance_ms), _BY))
+            self._push(self._merge(_spread(some, windows.advance_ms)))
+
+    def _partial(self, rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+        try:
+            return self._aggregates.partial(rows, by)
+        except AggregateOverflow as cause:
+            raise overflow(self._node, cause) from cause
+
+    def _merge(self, partial: pl.DataFrame) -> pl.DataFrame:
+        try:
+            return self._aggregates.merge(partial, _BY)
+        except AggregateOverflow as cause:
+            raise overflow(self._node, cause) from cause
 
     def _keys_of(self, batch: Batch) -> pl.Series:
         if self._grouped_serde is self._key_serde:
@@ -108,7 +120,7 @@ class FrameGroups:
     def _merged(self) -> pl.DataFrame:
         """Return all groups as one frame with one row each, and keep it so."""
         if len(self._frames) > 1:
-            self._frames = [self._aggregates.merge(pl.concat(self._frames), _BY)]
+            self._frames = [self._merge(pl.concat(self._frames))]
         return self._frames[0]
 
     def absorb(self, block: bytes) -> None:
@@ -184,7 +196,7 @@ class FrameGroups:
         frame = self._merged()
         partial = self._aggregates.decode([stored[index] for index in found])  # type: ignore[misc]  # not None
         merged = pl.concat([frame, pl.concat([frame[found].select(_BY), partial], how="horizontal")])
-        again = self._aggregates.merge(merged, _BY)
+        again = self._merge(merged)
         self._frames = [frame.select(_BY).join(again, on=_BY, how="left", maintain_order="left")]
 
     def encoded(self) -> list[bytes]:
@@ -199,11 +211,7 @@ class FrameGroups:
         try:
             final = self._aggregates.final(frame)
         except AggregateOverflow as cause:
-            raise ProcessingError(
-                f"an integer sum leaves 64 bits: {cause}",
-                node=self._node,
-                hint="sum a float column, or fewer or smaller numbers",
-            ) from cause
+            raise overflow(self._node, cause) from cause
         if self._scalar is not None:
             values = Column(self._value_serde, objects=final.get_column(self._scalar).to_list())
         else:

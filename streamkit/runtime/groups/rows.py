@@ -10,8 +10,9 @@ import numpy.typing as npt
 from streamkit.broker.partitioner import partitions_of
 from streamkit.errors import ProcessingError, SerializationError
 from streamkit.records import Batch, Column, RowError
+from streamkit.runtime.aggregates import AggregateOverflow
 from streamkit.runtime.blocks import decode_row_block, encode_row_block
-from streamkit.runtime.groups.base import UNWINDOWED_MS, Results, RowWindows
+from streamkit.runtime.groups.base import UNWINDOWED_MS, Results, RowWindows, overflow
 from streamkit.runtime.groups.folds import FoldedRows, RowFold
 from streamkit.runtime.operators.stateless import objects_of
 from streamkit.runtime.places import bad_row
@@ -122,6 +123,8 @@ class RowGroups:
         try:
             for key, accumulator in zip(keys, accumulators, strict=True):
                 groups[key] = merge(groups[key], accumulator) if key in groups else accumulator
+        except AggregateOverflow as cause:
+            raise overflow(self._node, cause, key) from cause
         except Exception as cause:
             raise ProcessingError(
                 f"merging two partial results raised {type(cause).__name__}: {cause}",
@@ -216,8 +219,8 @@ class RowGroups:
     def _final(self, key: bytes, accumulator: Any) -> Any:
         try:
             return self._fold.final(accumulator)
-        except OverflowError as cause:
-            raise overflow(self._node, key, cause) from cause
+        except AggregateOverflow as cause:
+            raise overflow(self._node, cause, key) from cause
 
     def blocks(self, shard_count: int) -> list[tuple[int, bytes]]:
         """Return row blocks by shard."""
@@ -232,13 +235,3 @@ class RowGroups:
             for shard, (begin, end) in enumerate(pairwise(cuts))
             for block in encode_row_block(placed[begin:end])
         ]
-
-
-def overflow(node: str, key: bytes, cause: Exception) -> ProcessingError:
-    """Return the error of an integer sum that left 64 bits."""
-    return ProcessingError(
-        f"an integer sum leaves 64 bits: {cause}",
-        node=node,
-        data=key,
-        hint="sum a float column, or fewer or smaller numbers",
-    )

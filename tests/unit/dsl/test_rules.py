@@ -403,6 +403,10 @@ def test_each_built_in_aggregate_has_a_word() -> None:
         (lambda: agg.var("a", ddof=-1), "ddof=-1 is no integer from 0"),
         (lambda: agg.std("a", ddof=1.0), "ddof=1.0 is no integer"),  # type: ignore[arg-type]  # the checker says so too
         (lambda: agg.std("a", ddof=True), "ddof=True is no integer"),
+        (lambda: agg.top_k("a", 0), "k=0 is no integer from 1 to 10,000"),
+        (lambda: agg.top_k("a", 10_001), "k=10001 is no integer"),
+        (lambda: agg.collect("a", limit=0), "limit=0 is no integer from 1 to 1,000,000"),
+        (lambda: agg.distinct("a", limit=1_000_001), "limit=1000001 is no integer"),
     ],
 )
 def test_a_built_in_aggregate_with_a_wrong_number_is_refused_where_it_is_named(

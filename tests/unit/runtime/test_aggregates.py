@@ -19,7 +19,7 @@ NAN, INF = math.nan, math.inf
 
 
 def by_rows(kind: Any, values: Sequence[Any]) -> Any:
-    aggregates = RowAggregates({"x": Aggregate(kind, "v")})
+    aggregates = RowAggregates({"x": Aggregate(kind, "v", limit=2, ddof=1)})
     accumulator = aggregates.initial()
     for offset, value in enumerate(values):
         aggregates.add(accumulator, {"v": value}, (0, "t", 0, offset, 0))
@@ -27,7 +27,7 @@ def by_rows(kind: Any, values: Sequence[Any]) -> Any:
 
 
 def by_columns(kind: Any, dtype: pl.DataType, values: Sequence[Any]) -> Any:
-    aggregates = FrameAggregates({"x": Aggregate(kind, "v")}, {"v": dtype})
+    aggregates = FrameAggregates({"x": Aggregate(kind, "v", limit=2, ddof=1)}, {"v": dtype})
     count = len(values)
     frame = pl.DataFrame(
         [
@@ -39,7 +39,7 @@ def by_columns(kind: Any, dtype: pl.DataType, values: Sequence[Any]) -> Any:
             pl.Series("$row", [0] * count),
         ]
     )
-    return aggregates.final(aggregates.partial(frame, ["key"])).get_column("x").item()
+    return aggregates.final(aggregates.partial(frame, ["key"])).get_column("x").to_list()[0]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,28 @@ def by_columns(kind: Any, dtype: pl.DataType, values: Sequence[Any]) -> Any:
         ("min", TEXT, ["a", "", None], ""),
         ("max", pl.Binary(), [b"a", b"\xff", b""], b"\xff"),
         ("min", INT, [-(2**63), 2**63 - 1], -(2**63)),
+        ("var", INT, [None, 3], None),
+        ("var", INT, [1, 2, 4, None], 7 / 3),
+        ("std", INT, [0, 2], math.sqrt(2)),
+        ("var", FLOAT, [1e16, 1e16 + 2], 2.0),
+        ("var", FLOAT, [1e308, -1e308], INF),
+        ("std", FLOAT, [2.0**1023, 0.0], 2.0**1022 * math.sqrt(2)),
+        ("var", FLOAT, [INF, 1.0], NAN),
+        ("std", FLOAT, [NAN], None),
+        ("top_k", INT, [2, None, 3, 3, 1], [3, 3]),
+        ("top_k", INT, [None], []),
+        ("top_k", FLOAT, [NAN, -0.0, 0.0], [0.0, -0.0]),
+        ("top_k", FLOAT, [NAN, 1.0], [1.0, NAN]),
+        ("top_k", TEXT, ["a", "\uffff", "\U00010000"], ["\U00010000", "\uffff"]),
+        ("top_k", FLAG, [False, True], [True, False]),
+        ("collect", INT, [None, 2, None, 1], [2, 1]),
+        ("collect", TEXT, [None], []),
+        ("collect", FLOAT, [NAN, -0.0], [NAN, -0.0]),
+        ("distinct", INT, [None, 2, 1, 2], 2),
+        ("distinct", INT, [None], 0),
+        ("distinct", FLOAT, [0.0, -0.0, NAN, NAN], 2),
+        ("distinct", TEXT, ["", "a", ""], 2),
+        ("distinct", FLAG, [True, False, True], 2),
     ],
 )
 def test_both_spellings_give_what_is_documented(kind: str, dtype: pl.DataType, values: list[Any], wanted: Any) -> None:
@@ -152,6 +174,14 @@ def test_an_integer_sum_that_leaves_64_bits_raises_in_both_spellings(values: lis
         ("sum", [2**63], "leaves 64 bits"),
         ("min", [-(2**63) - 1], "leaves 64 bits"),
         ("last", [2**63], "leaves 64 bits"),
+        ("var", ["1"], "measures numbers, not str"),
+        ("std", [True], "measures numbers, not bool"),
+        ("var", [2**63], "leaves 64 bits"),
+        ("top_k", [1, "1"], "compares str with int"),
+        ("top_k", [[1]], "compares numbers, text, bytes and booleans, not list"),
+        ("distinct", [[1]], "compares numbers, text, bytes and booleans, not list"),
+        ("collect", [1, 2, 3], "a group has more than 2 values: 'x'"),
+        ("distinct", [1, 2, 3], "a group has more than 2 values: 'x'"),
     ],
 )
 def test_a_value_that_an_aggregate_does_not_take_is_refused_record_by_record(
@@ -166,6 +196,10 @@ def test_integers_and_floats_without_a_declared_type_are_numbers_alike() -> None
     assert by_rows("sum", [2**53, 1, 0.5, 0.5]) == float(2**53 + 2)
     assert by_rows("mean", [1, 2.0]) == 1.5
     assert repr(by_rows("max", [1, 1.0, -1])) == "1.0"
+    assert by_rows("var", [1, 2.0]) == 0.5
+    assert by_rows("distinct", [1, 1.0, 0, -0.0]) == 2
+    assert repr(by_rows("top_k", [1.0, 1, 0.5])) == "[1.0, 1]"
+    assert by_rows("distinct", [1, True]) == by_rows("distinct", [1, "1"]) == 2, "kinds are told apart"
 
 
 def test_rows_may_be_objects_and_what_is_kept_of_them_is_taken_apart() -> None:

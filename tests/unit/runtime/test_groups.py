@@ -397,3 +397,29 @@ def test_only_windows_that_are_over_are_taken(spelling: str) -> None:
     taken = groups.take_until(10)
     assert {place: row["total"] for place, row in listed(taken).items()} == {(10, b"a"): 4}
     assert {place: row["total"] for place, row in listed(groups).items()} == {(20, b"a"): 2, (20, b"b"): 4}
+
+
+def fold_four(here: Groups, there: Groups, split: int) -> None:
+    """Fold four values of one key, some of them elsewhere."""
+    here.add(batch(str, ["a"] * split, list(range(split))), None)
+    there.add(batch(str, ["a"] * (4 - split), list(range(split, 4)), first_offset=split), None)
+    for _, block in there.blocks(1):
+        here.absorb(block)
+    here.results()
+
+
+@pytest.mark.parametrize("kind", ["collect", "distinct"])
+@pytest.mark.parametrize("split", [1, 2, 3, 4])
+def test_a_group_with_more_values_than_allowed_is_an_error_that_names_it_wherever_it_is_met(
+    kind: Any, split: int
+) -> None:
+    """In one batch, when batches are merged, when a block arrives, and when stored groups are merged in."""
+    how = {"x": Aggregate(kind, "v", limit=3)}
+    for make in (lambda: frame_groups(str, how), lambda: row_groups(str, Columns(aggregates=how))):
+        fine = make()
+        fine.add(batch(str, ["a", "b", "a", "a"], [1, 2, 3, 4]), None)
+        assert len(fine.results().values.objects()) == 2
+        with pytest.raises(ProcessingError, match="a group has more than 3 values: 'x'") as raised:
+            fold_four(make(), make(), split)
+        assert "raise limit=" in (raised.value.hint or "")
+        assert "'a'" in str(raised.value) or raised.value.data in (b"a", b"{'v': 3}")

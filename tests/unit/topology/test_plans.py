@@ -200,6 +200,8 @@ def test_streams_of_different_values_merge_into_one_of_unknown_rows() -> None:
         agg.mean("tags"),
         agg.min("tags"),
         agg.std("symbol"),
+        agg.top_k("tags", 3),
+        agg.distinct("tags"),
         agg.arg_max("nope", by="price"),
         agg.arg_max("price", by="nope"),
         agg.arg_min("price", by="tags"),
