@@ -169,21 +169,31 @@ def collect(column: str, *, limit: int = 1000) -> Aggregate:
     return Aggregate("collect", column, limit=_checked(limit, "limit", 1, 1_000_000))
 
 
-def distinct(column: str, *, limit: int = 10_000) -> Aggregate:
-    """Count the different values of a column of numbers, text, bytes or booleans, exactly.
+def distinct(column: str, *, approx: bool = False, limit: int | None = None) -> Aggregate:
+    """Count the different values of a column of numbers, text, bytes or booleans.
 
     0.0 and -0.0 are one value, so are all NaN, and so are 1 and 1.0 where the rows have no declared type.
 
     Args:
         column: Its name.
-        limit: How many a group may have, 1 to 1,000,000; one more is a `ProcessingError`, whatever the batches.
+        approx: Estimate instead, by a sketch: exact up to 4,096 values, beyond them within 1.6 % of the true count in
+            two groups of three and within 4.7 % in all but three of a thousand. The estimate depends on the values
+            alone, so it is the same whatever the batches and their order.
+        limit: How many a group may have if they are counted exactly, 1 to 1,000,000, 10,000 unless said; one more is
+            a `ProcessingError`, whatever the batches.
 
     Raises:
-        DefinitionError: `limit` is out of its range.
+        DefinitionError: `limit` is out of its range, or goes with `approx`.
 
-    Cost: each group keeps its values, and writes them to the changelog at each commit that changed it.
+    Cost: each group keeps its values, or 32 KiB of sketch at most, and writes them to the changelog at each commit that
+    changed it.
+    Source: theta sketches of Apache DataSketches, 4,096 hashes of 64 bits.
     """
-    return Aggregate("distinct", column, limit=_checked(limit, "limit", 1, 1_000_000))
+    if approx:
+        if limit is not None:
+            raise DefinitionError("an approximate count has no limit", hint="leave limit= or approx= out")
+        return Aggregate("approx_distinct", column)
+    return Aggregate("distinct", column, limit=_checked(10_000 if limit is None else limit, "limit", 1, 1_000_000))
 
 
 def _checked(number: int, name: str, least: int, most: int = 2**31) -> int:

@@ -57,6 +57,7 @@ AggregateKind: TypeAlias = Literal[
     "top_k",
     "collect",
     "distinct",
+    "approx_distinct",
 ]
 
 

@@ -24,6 +24,7 @@ _HINTS: Final = {
     "max": _ORDERED,
     "top_k": _ORDERED,
     "distinct": _ORDERED,
+    "approx_distinct": _ORDERED,
     "first": _PLAIN,
     "last": _PLAIN,
     "collect": _PLAIN,
@@ -84,4 +85,4 @@ def _made(kind: str, dtype: pl.DataType) -> pl.DataType:
         return pl.Float64()
     if kind in ("top_k", "collect"):
         return pl.List(pl.Float64() if kind == "top_k" and dtype.is_float() else dtype)
-    return pl.Int64() if kind in ("sum", "count", "distinct") else dtype
+    return pl.Int64() if kind in ("sum", "count", "distinct", "approx_distinct") else dtype

@@ -57,6 +57,7 @@ OF_ORDERED = {
     "max": Aggregate("max", "v"),
     "top_k": Aggregate("top_k", "v", limit=3),
     "distinct": Aggregate("distinct", "v", limit=10),
+    "approx": Aggregate("approx_distinct", "v"),
 }
 OF_ANY = {"count": Aggregate("count"), "first": Aggregate("first", "v"), "last": Aggregate("last", "v")}
 OF_ANY |= {"collect": Aggregate("collect", "v", limit=10)} | {
@@ -178,7 +179,7 @@ def reference(aggregate: Aggregate, rows: list[dict[str, Any]]) -> Any:
         return len(values)
     if kind in ("var", "std"):
         return spread(present, ddof=aggregate.ddof, root=kind == "std")
-    if aggregate.limit:
+    if aggregate.kind in ("collect", "top_k", "distinct", "approx_distinct"):
         return listed(aggregate, present)
     if not present:
         return None

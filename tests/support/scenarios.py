@@ -220,6 +220,7 @@ def measured() -> Job:
         "top": agg.top_k("value", 2),
         "all": agg.collect("value"),
         "kinds": agg.distinct("value"),
+        "about": agg.distinct("value", approx=True),
         "when": agg.arg_max("ts", by="value"),
     }
     windows = readings.group_by("sensor", type=str, name="by_sensor", shards=3).window(FINE)

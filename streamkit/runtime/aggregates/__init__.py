@@ -8,7 +8,10 @@ What they mean, in both spellings alike:
   signs, make them NaN; one sign makes them infinite.
 - `min` and `max` of floats leave NaN aside unless there is nothing else; -0.0 is less than 0.0. Text is compared by
   code point, False is less than True.
-- `first` and `last` go by (timestamp, source topic, partition, offset, row).
+- `first` and `last` go by (timestamp, source topic, partition, offset, row), and so do the values of `collect`.
+- `arg_min` and `arg_max` take the row of an extreme, the first of equal ones by the same order.
+- `var` and `std` are exact and rounded once.
+- `top_k`, `collect` and `distinct` keep a sorted list, which may be empty; the last two fail beyond their limit.
 """
 
 from streamkit.runtime.aggregates.base import AggregateOverflow, source_order

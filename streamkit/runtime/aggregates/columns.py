@@ -14,14 +14,16 @@ from streamkit.runtime.aggregates.choosing import ArgPart, EdgePart
 from streamkit.runtime.aggregates.lists import CollectPart, DistinctPart, TopKPart
 from streamkit.runtime.aggregates.moments import MomentsPart
 from streamkit.runtime.aggregates.parts import FramePart, GroupPlan, floats_of, nan_rank, ranks_of, same, without
+from streamkit.runtime.aggregates.sketches import SketchPart
 from streamkit.runtime.exact import limbs_of, packed, rounded, total_of_limbs, unpacked
 
 __all__ = ["part_of"]
 
 _LOW: Final = 2**32 - 1
-_LISTS: Final[Mapping[str, type[TopKPart | DistinctPart | CollectPart]]] = {
+_LISTS: Final[Mapping[str, type[TopKPart | DistinctPart | SketchPart | CollectPart]]] = {
     "top_k": TopKPart,
     "distinct": DistinctPart,
+    "approx_distinct": SketchPart,
     "collect": CollectPart,
 }
 

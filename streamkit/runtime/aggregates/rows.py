@@ -12,6 +12,7 @@ from streamkit.runtime.aggregates.choosing import RowArg, RowEdge
 from streamkit.runtime.aggregates.lists import RowCollect, RowDistinct, RowTopK
 from streamkit.runtime.aggregates.moments import RowMoments
 from streamkit.runtime.aggregates.parts import Order, RowPart, comparable, compare, is_nan, of_64_bits
+from streamkit.runtime.aggregates.sketches import RowSketch
 from streamkit.runtime.exact import packed, rounded, scaled, unpacked
 
 __all__ = ["RowAggregates"]
@@ -208,6 +209,7 @@ _MAKERS: Final[dict[str, Callable[[str, Aggregate], RowPart]]] = {
     "arg_max": RowArg,
     "top_k": RowTopK,
     "distinct": RowDistinct,
+    "approx_distinct": RowSketch,
     "collect": RowCollect,
 }
 

@@ -406,6 +406,7 @@ def test_each_built_in_aggregate_has_a_word() -> None:
         (lambda: agg.top_k("a", 0), "k=0 is no integer from 1 to 10,000"),
         (lambda: agg.top_k("a", 10_001), "k=10001 is no integer"),
         (lambda: agg.collect("a", limit=0), "limit=0 is no integer from 1 to 1,000,000"),
+        (lambda: agg.distinct("a", limit=1, approx=True), "an approximate count has no limit"),
         (lambda: agg.distinct("a", limit=1_000_001), "limit=1000001 is no integer"),
     ],
 )

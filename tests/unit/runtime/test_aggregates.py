@@ -102,6 +102,12 @@ def by_columns(kind: Any, dtype: pl.DataType, values: Sequence[Any]) -> Any:
         ("distinct", FLOAT, [0.0, -0.0, NAN, NAN], 2),
         ("distinct", TEXT, ["", "a", ""], 2),
         ("distinct", FLAG, [True, False, True], 2),
+        ("approx_distinct", INT, [None, 2, 1, 2], 2),
+        ("approx_distinct", INT, [None], 0),
+        ("approx_distinct", FLOAT, [0.0, -0.0, NAN, NAN, 0.5], 3),
+        ("approx_distinct", TEXT, ["", "a", "", None], 2),
+        ("approx_distinct", pl.Binary(), [b"", b"a", b"\xff", b"a"], 3),
+        ("approx_distinct", FLAG, [True, False, True], 2),
     ],
 )
 def test_both_spellings_give_what_is_documented(kind: str, dtype: pl.DataType, values: list[Any], wanted: Any) -> None:
@@ -197,7 +203,7 @@ def test_integers_and_floats_without_a_declared_type_are_numbers_alike() -> None
     assert by_rows("mean", [1, 2.0]) == 1.5
     assert repr(by_rows("max", [1, 1.0, -1])) == "1.0"
     assert by_rows("var", [1, 2.0]) == 0.5
-    assert by_rows("distinct", [1, 1.0, 0, -0.0]) == 2
+    assert by_rows("distinct", [1, 1.0, 0, -0.0]) == by_rows("approx_distinct", [1, 1.0, 0, -0.0]) == 2
     assert repr(by_rows("top_k", [1.0, 1, 0.5])) == "[1.0, 1]"
     assert by_rows("distinct", [1, True]) == by_rows("distinct", [1, "1"]) == 2, "kinds are told apart"
 
@@ -254,3 +260,25 @@ def test_a_column_that_an_aggregate_does_not_take_is_refused_when_it_is_made() -
     for columns, schema in (({"x": Aggregate("sum", "v")}, {"v": TEXT}), ({"x": Aggregate("min", "v")}, {"w": INT})):
         with pytest.raises(DefinitionError, match="'x'"):
             FrameAggregates(columns, schema)
+
+
+@pytest.mark.parametrize("count", [4096, 4097, 40_000])
+def test_a_sketch_depends_on_the_values_alone_however_many_there_are(count: int) -> None:
+    """Beyond 4,096 values a sketch drops some; which ones must not depend on when it did so."""
+    how = {"x": Aggregate("approx_distinct", "v")}
+    frames, by_row = FrameAggregates(how, {"v": INT}), RowAggregates(how)
+    values = pl.DataFrame({"v": range(count)}).with_columns(pl.lit("k").alias("key"))
+    shuffled = values.sample(fraction=1, shuffle=True, seed=count)
+    at_once = frames.encode(frames.partial(values, ["key"]))
+    for size in (997, 13_000):
+        parts = [frames.partial(part, ["key"]) for part in shuffled.iter_slices(size)]
+        pair = frames.merge(pl.concat(parts[-2:]), ["key"])
+        assert frames.encode(frames.merge(pl.concat([*parts[:-2], pair]), ["key"])) == at_once
+    halves = [by_row.initial(), by_row.initial()]
+    for value in shuffled.get_column("v").to_list():
+        by_row.add(halves[value % 2], {"v": value}, (0, "t", 0, value, 0))
+    assert by_row.encode(by_row.merge(*halves)) == at_once[0]
+    (found,) = frames.final(frames.partial(values, ["key"])).get_column("x").to_list()
+    assert found == by_row.final(by_row.merge(*halves))["x"]
+    assert found == count if count == 4096 else abs(found - count) < 0.03 * count
+    assert len(at_once[0]) < 33_000

@@ -202,6 +202,7 @@ def test_streams_of_different_values_merge_into_one_of_unknown_rows() -> None:
         agg.std("symbol"),
         agg.top_k("tags", 3),
         agg.distinct("tags"),
+        agg.distinct("tags", approx=True),
         agg.arg_max("nope", by="price"),
         agg.arg_max("price", by="nope"),
         agg.arg_min("price", by="tags"),
