@@ -6,6 +6,7 @@ from typing import Any, Final
 import polars as pl
 
 from streamkit.graph import (
+    Aggregate,
     Aggregation,
     Columns,
     EventTime,
@@ -154,8 +155,22 @@ def _folding(node: Aggregation) -> dict[str, Any]:
         return {"merge": "none" if how.merge is None else getattr(how.merge, "__name__", "a function")}
     if isinstance(how, Reduce):
         return {"order": "any" if how.commutative else "as it came"}
-    columns = [f"{name} = {one.kind}({one.column or ''})" for name, one in how.aggregates.items()]
+    columns = [f"{name} = {_aggregate(one)}" for name, one in how.aggregates.items()]
     return {} if how.scalar else {"columns": columns}
+
+
+def _aggregate(one: Aggregate) -> str:
+    """Return an aggregate with all that its results depend on, near to what its author wrote."""
+    said = [] if one.column is None else [one.column]
+    if one.by is not None:
+        said.append(f"by={one.by}")
+    if one.limit:
+        said.append(f"k={one.limit}" if one.kind == "top_k" else f"limit={one.limit}")
+    if one.kind in ("var", "std"):
+        said.append(f"ddof={one.ddof}")
+    if one.kind == "approx_distinct":
+        return f"distinct({', '.join(said)}, approx=True)"
+    return f"{one.kind}({', '.join(said)})"
 
 
 def _kept(topology: Topology, node: Aggregation) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit import Job, Table, Tumbling, agg
+from streamkit import Hopping, Job, Table, Tumbling, agg
 from streamkit.errors import TopologyError
 from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Window
 from streamkit.topology import Topology, compile_graph, describe
@@ -62,7 +62,10 @@ def jobs(draw: st.DrawFn) -> Job:  # noqa: C901  # one case a kind of operator
             case "fold":
                 draw(st.sampled_from(FOLDS))(stream.group_by_key(), f"table_{number}").to(f"out_{number}")
             case "window":
-                group = stream.group_by_key().window(Tumbling(timedelta(seconds=number + 1), grace=timedelta(0)))
+                size, grace = timedelta(seconds=number + 1), timedelta(0)
+                hopping = Hopping(size, advance=timedelta(seconds=1), grace=grace)
+                window = draw(st.sampled_from([Tumbling(size, grace=grace), hopping]))
+                group = stream.group_by_key().window(window)
                 table: Table[Any, Any] = draw(st.sampled_from(FOLDS))(group, f"table_{number}")
                 streams.append(table.to_stream().map(lambda row: row))
                 if draw(st.booleans()):

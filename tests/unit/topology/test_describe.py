@@ -104,6 +104,28 @@ def test_a_hopping_window_says_its_size_and_its_advance() -> None:
     assert "hopping 1 min · advance 10 s · grace 0 s · emit final" in text_of(job)
 
 
+def test_a_built_in_aggregate_says_all_that_its_results_depend_on() -> None:
+    job = Job("all")
+    how = {
+        "sd": agg.std("price"),
+        "all": agg.collect("size", limit=9),
+        "top": agg.top_k("size", 3),
+        "kinds": agg.distinct("symbol"),
+        "about": agg.distinct("symbol", approx=True),
+        "dearest": agg.arg_max("symbol", by="price"),
+    }
+    trades = job.stream("trades", value=Trade, timestamp="at")
+    trades.group_by("symbol", type=str, name="by_symbol").agg(how, name="stats").to("out")
+    assert nodes_of(job)["stats"]["details"]["columns"] == [
+        "sd = std(price, ddof=1)",
+        "all = collect(size, limit=9)",
+        "top = top_k(size, k=3)",
+        "kinds = distinct(symbol, limit=10000)",
+        "about = distinct(symbol, approx=True)",
+        "dearest = arg_max(symbol, by=price)",
+    ]
+
+
 def test_an_aggregation_without_a_shuffle_says_that_nothing_is_combined() -> None:
     nodes = nodes_of(sensor_means.job)
     assert nodes["mean_by_minute"]["details"]["combined_in"] == []

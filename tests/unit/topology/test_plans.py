@@ -298,3 +298,25 @@ def test_a_window_marks_the_keys_of_its_results_and_facts_drop_the_mark() -> Non
         False,
         False,
     ]
+
+
+class Listed(msgspec.Struct):
+    top: list[float]
+    sizes: list[int]
+    kinds: int
+    sd: float
+    dearest: int
+
+
+def test_rows_of_lists_can_be_typed() -> None:
+    how = {
+        "top": agg.top_k("price", 2),
+        "sizes": agg.collect("size"),
+        "kinds": agg.distinct("symbol"),
+        "sd": agg.std("size"),
+        "dearest": agg.arg_max("size", by="price"),
+    }
+    grouped = trades().group_by("symbol", name="by_symbol")
+    assert plan_of(grouped.agg(how, name="lists").typed(Listed)).value_type is Listed
+    with pytest.raises(DefinitionError, match=r"typed\(Listed\) does not fit"):
+        grouped.agg(how | {"top": agg.top_k("size", 2)}, name="others").typed(Listed)
