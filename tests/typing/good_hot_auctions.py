@@ -6,7 +6,7 @@ from typing import Any, assert_type
 import msgspec
 import polars as pl
 
-from streamkit import EventTime, Grouped, Job, Stream, Table, Tumbling, Windowed, WindowedGroup, agg
+from streamkit import EventTime, Grouped, Hopping, Job, Stream, Table, Tumbling, Windowed, WindowedGroup, agg
 
 
 class Bid(msgspec.Struct):
@@ -51,6 +51,10 @@ hot.to("hot_auctions")
 assert_type(hot.to_stream(), Stream[int, Hot])
 assert_type(windows.count(name="counted"), Table[Windowed[int], int])
 assert_type(windows.late, Stream[int, Bid])
+hops = grouped.window(Hopping(timedelta(seconds=10), advance=timedelta(seconds=5), grace=timedelta(0)))
+assert_type(hops, WindowedGroup[int, Bid])
+lists = {"top": agg.top_k("price", 3), "all": agg.collect("price"), "kinds": agg.distinct("price", approx=True)}
+assert_type(hops.agg(lists, name="lists"), Table[Windowed[int], dict[str, Any]])
 
 assert_type(bids.select("auction", pl.col("price") * 2), Stream[None, dict[str, Any]])
 assert_type(bids.with_columns(pl.col("price") * 2), Stream[None, dict[str, Any]])
