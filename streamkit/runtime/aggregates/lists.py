@@ -31,6 +31,7 @@ from streamkit.runtime.aggregates.parts import (
     ranks_of,
     same,
     tie,
+    without,
 )
 
 __all__ = ["CollectPart", "DistinctPart", "RowCollect", "RowDistinct", "RowTopK", "TopKPart"]
@@ -111,8 +112,10 @@ class DistinctPart:
         """Take each value once."""
         values = frame.get_column(self._column).alias(self._kept)
         if self._floats:
-            # Adding 0.0 makes -0.0 the other zero; NaN has many bit patterns.
-            values = (values.cast(pl.Float64) + 0.0).fill_nan(math.nan)
+            floats = values.cast(pl.Float64).fill_null(0.0).to_numpy()
+            # Adding 0.0 makes -0.0 the other zero (polars would leave it out); NaN has many bit patterns.
+            alike = np.where(np.isnan(floats), math.nan, floats + 0.0)
+            values = without(values.is_null().to_numpy(), pl.Series(self._kept, alike))
         return self._plan(values, pl.col(self._kept).drop_nulls())
 
     def merge(self, frame: pl.DataFrame) -> GroupPlan:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -282,3 +283,24 @@ def test_a_sketch_depends_on_the_values_alone_however_many_there_are(count: int)
     assert found == by_row.final(by_row.merge(*halves))["x"]
     assert found == count if count == 4096 else abs(found - count) < 0.03 * count
     assert len(at_once[0]) < 33_000
+
+
+@pytest.mark.parametrize("kind", ["distinct", "approx_distinct"])
+def test_equal_numbers_are_kept_as_one_whichever_came_first(kind: Any) -> None:
+    """Digests are taken over what is kept."""
+    how = {"x": Aggregate(kind, "v", limit=9)}
+    frames, by_row = FrameAggregates(how, {"v": FLOAT}), RowAggregates(how)
+
+    def kept(values: list[float]) -> tuple[bytes, bytes]:
+        frame = pl.DataFrame({"key": ["k"] * len(values), "v": pl.Series(values, dtype=FLOAT, strict=False)})
+        (by_columns,) = frames.encode(frames.partial(frame, ["key"]))
+        accumulator = by_row.initial()
+        for value in values:
+            by_row.add(accumulator, {"v": value}, (0, "t", 0, 0, 0))
+        return by_columns, by_row.encode(accumulator)
+
+    other_nan = struct.unpack("<d", struct.pack("<Q", 0xFFF8000000000001))[0]
+    assert kept([0.0, 0.5, NAN]) == kept([NAN, 0.5, -0.0]) == kept([other_nan, -0.0, 0.0, 0.5])
+    assert kept([1, 2.5])[1] == kept([1.0, 2.5])[1]  # rows without a declared type
+    if kind == "approx_distinct":
+        assert len(set(kept([1.0, -0.0, 2.5, 1e300]))) == 1, "both spellings hash alike"
