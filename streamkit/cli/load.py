@@ -11,7 +11,7 @@ from types import ModuleType
 from streamkit.dsl import Job
 from streamkit.errors import DefinitionError, StreamkitError
 
-__all__ = ["load_job"]
+__all__ = ["load_job", "module_file"]
 
 
 def load_job(name: str) -> Job:
@@ -37,10 +37,24 @@ def load_job(name: str) -> Job:
     )
 
 
+def module_file(name: str) -> Path:
+    """Return the file of a job's module that was loaded."""
+    if _is_file(name):
+        return Path(name)
+    file = sys.modules[name].__file__
+    assert file is not None, "a module with a job has a file"
+    # As short as the user would write it.
+    return Path(os.path.relpath(file)) if Path(file).is_relative_to(os.getcwd()) else Path(file)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".py") or "/" in name
+
+
 def _module(name: str) -> ModuleType:
     file = Path(name)
     try:
-        if name.endswith(".py") or "/" in name:
+        if _is_file(name):
             if not file.is_file():
                 raise DefinitionError(f"there is no file {name!r}", hint="JOB is a module or a file")
             return _load_file(file)

@@ -9,6 +9,7 @@ import click
 from streamkit.cli.consume import consume
 from streamkit.cli.describe import describe
 from streamkit.cli.exits import FAILED, SIGNALLED, exit_code
+from streamkit.cli.lock import lock
 from streamkit.cli.log import log
 from streamkit.cli.produce import produce
 from streamkit.cli.run import run
@@ -34,7 +35,7 @@ def streamkit() -> None:
     """  # noqa: D301  # a backspace is how click is told not to wrap
 
 
-for command in (run, topics, produce, consume, describe, shards, log):
+for command in (run, topics, produce, consume, describe, lock, shards, log):
     streamkit.add_command(command)
 
 

@@ -15,6 +15,7 @@ from streamkit.cli.broker import broker_option, opened, state_dir_option
 from streamkit.cli.exits import SIGNALLED
 from streamkit.cli.lines import Reporter
 from streamkit.cli.load import load_job
+from streamkit.cli.lock import refuse_unlocked
 from streamkit.cli.progress import reporter_for
 from streamkit.cli.workers import ChildReporter, run_workers, when_orphaned
 from streamkit.errors import ConfigError
@@ -70,6 +71,7 @@ def run(  # noqa: PLR0913  # a parameter an option
     if go_on and not bounded:
         raise click.UsageError("--continue goes with --bounded")
     topology = compile_graph(load_job(job).build())
+    refuse_unlocked(job, topology)
     if workers > 1 and not url.startswith("kafka://"):
         raise ConfigError(
             f"--workers {workers} goes with Kafka: one process uses an embedded log at a time",

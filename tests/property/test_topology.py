@@ -14,6 +14,9 @@ from streamkit import Hopping, Job, Table, Tumbling, agg
 from streamkit.errors import TopologyError
 from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Window
 from streamkit.topology import Topology, compile_graph, describe
+from streamkit.topology.changes import changes_between
+from streamkit.topology.dot import to_dot
+from streamkit.topology.lock import Lock, lock_of
 
 
 class Row(msgspec.Struct):
@@ -190,3 +193,37 @@ def test_every_job_can_be_described_in_full(job: Job) -> None:
     assert sorted(said) == sorted(node.name for node in topology.graph.nodes)
     assert all(name in text for name in said)
     assert max(map(len, text.splitlines())) <= 100
+
+
+@given(jobs())
+def test_a_lock_is_read_back_as_it_was_written_and_differs_in_nothing_from_its_job(job: Job) -> None:
+    topology = compiled(job.build())
+    if topology is None:
+        return
+    lock = lock_of(topology)
+    read = Lock.from_json(lock.to_json(), "lock")
+    assert read == lock
+    assert changes_between(read, lock) == ()
+
+
+@given(jobs(), jobs())
+def test_two_locks_that_differ_differ_in_something_that_can_be_said_both_ways(one: Job, other: Job) -> None:
+    topologies = [compiled(job.build()) for job in (one, other)]
+    if None in topologies:
+        return
+    was, now = (lock_of(topology) for topology in topologies if topology is not None)
+    for before, after in ((was, now), (now, was)):
+        assert bool(changes_between(before, after)) == (before != after)
+
+
+@given(jobs())
+def test_every_edge_and_node_of_a_job_is_drawn(job: Job) -> None:
+    topology = compiled(job.build())
+    if topology is None:
+        return
+    drawn = to_dot(describe(topology))
+    shuffled = {name for one in topology.repartitions for name in one.aggregations}
+    for node in topology.graph.nodes:
+        assert f'"node {node.name}" [label=' in drawn
+        for upstream in node.inputs:
+            assert (f'"node {upstream}" -> "node {node.name}";' in drawn) == (node.name not in shuffled)
