@@ -163,10 +163,12 @@ class ConfigError(DefinitionError):
 class RecordError(StreamkitError):
     """Raised when one record is bad; carries its place.
 
-    The record policy decides: fail, skip or dead letter.
+    The record policy decides: fail, skip or dead letter. `exact` says that it is this record, not one of several that
+    were looked at together.
     """
 
     answer = Answer.POLICY
+    exact = True
 
     def __init__(  # noqa: PLR0913  # a record's place is four values, and its first bytes show what was wrong
         self,

@@ -50,10 +50,12 @@ def end_of(job: str, summary: Summary) -> str:
             f"{job}: this bounded run is finished, nothing was read\n"
             "  hint: --continue reads what came since; windows that were published stay as they are"
         )
+    aside = f"{summary.skipped:,} skipped, " if summary.skipped else ""
+    aside += f"{summary.dead_letters:,} of them dead letters, " if summary.dead_letters else ""
     rate = summary.records_in / summary.seconds if summary.seconds else 0.0
     return (
         f"{job}: {'finished' if summary.finished else 'stopped'}: {summary.records_in:,} records in, "
-        f"{summary.records_out:,} out, {summary.late:,} late, {summary.seconds:.2f} s ({rate:,.0f} records/s)"
+        f"{summary.records_out:,} out, {summary.late:,} late, {aside}{summary.seconds:.2f} s ({rate:,.0f} records/s)"
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from streamkit.cli.consume import consume
+from streamkit.cli.dead_letters import dead_letters
 from streamkit.cli.describe import describe
 from streamkit.cli.exits import FAILED, SIGNALLED, exit_code
 from streamkit.cli.lock import lock
@@ -35,7 +36,7 @@ def streamkit() -> None:
     """  # noqa: D301  # a backspace is how click is told not to wrap
 
 
-for command in (run, topics, produce, consume, describe, lock, shards, log):
+for command in (run, topics, produce, consume, describe, lock, shards, dead_letters, log):
     streamkit.add_command(command)
 
 

@@ -56,6 +56,8 @@ class _JsonReporter:
                     "records_in": summary.records_in,
                     "records_out": summary.records_out,
                     "late": summary.late,
+                    "skipped": summary.skipped,
+                    "dead_letters": summary.dead_letters,
                     "seconds": round(summary.seconds, 3),
                     "finished": summary.finished,
                 }

@@ -66,6 +66,8 @@ def merged_progress(told: Sequence[Progress]) -> Progress:
         lag=sum(one.lag for one in told),
         watermark_ms=min(known_ms) if len(known_ms) == len(watermarks_ms) else None,
         state_bytes=sum(one.state_bytes for one in told),
+        skipped=sum(one.skipped for one in told),
+        dead_letters=sum(one.dead_letters for one in told),
     )
 
 
@@ -83,6 +85,8 @@ def merged_summary(told: Sequence[Summary], *, seconds: float) -> Summary:
         seconds=seconds,
         finished=all(one.finished or one.already_finished for one in told),
         already_finished=all(one.already_finished for one in told),
+        skipped=sum(one.skipped for one in told),
+        dead_letters=sum(one.dead_letters for one in told),
     )
 
 

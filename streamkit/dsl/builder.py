@@ -1,15 +1,16 @@
 """The graph under construction: nodes are added, checked at once, and frozen by `build`."""
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 
 from streamkit.errors import DefinitionError, DuplicateNameError, FrozenJobError, TopologyError
 from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Node, Sink, Source
+from streamkit.graph.nodes import OnError
 from streamkit.topology import NodePlan, changelog_topic, plan_node, repartition_topic, returned_type
 
-__all__ = ["Builder", "check_topic"]
+__all__ = ["Builder", "check_policy", "check_topic"]
 
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _PYTHON_TYPES: dict[Any, Any] = {pl.Int64: int, pl.String: str, pl.Float64: float, pl.Boolean: bool, pl.Binary: bytes}
@@ -18,14 +19,20 @@ _PYTHON_TYPES: dict[Any, Any] = {pl.Int64: int, pl.String: str, pl.Float64: floa
 class Builder:
     """Nodes by name, in definition order, each with what is known of its rows."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, on_error: OnError = "fail") -> None:
         """Start without nodes.
 
+        Args:
+            name: Leads the names of topics.
+            on_error: What is done with bad records of sources that say nothing of their own: `fail` stops the run,
+                `skip` leaves them out, `dead_letter` writes them to `<name>.dead_letter` too.
+
         Raises:
-            DefinitionError: The name cannot lead the names of topics.
+            DefinitionError: The name cannot lead the names of topics, or there is no such policy.
         """
         check_topic(name, "job name")
-        self.name = name
+        check_policy(on_error, f"job {name!r}")
+        self.name, self.on_error = name, on_error
         self._nodes: dict[str, Node] = {}
         self._plans: dict[str, NodePlan] = {}
         self._graph: LogicalGraph | None = None
@@ -108,7 +115,7 @@ class Builder:
     def build(self) -> LogicalGraph:
         """Freeze the job and return its graph; again and again the same one."""
         if self._graph is None:
-            self._graph = LogicalGraph(job=self.name, nodes=tuple(self._nodes.values()))
+            self._graph = LogicalGraph(job=self.name, nodes=tuple(self._nodes.values()), on_error=self.on_error)
         return self._graph
 
 
@@ -117,4 +124,12 @@ def check_topic(name: str, what: str) -> None:
     if not _LEGAL.fullmatch(name) or name in (".", ".."):
         raise DefinitionError(
             f"the {what} {name!r} is not legal", hint="use at most 249 letters, digits, dots, underscores and dashes"
+        )
+
+
+def check_policy(on_error: str, what: str) -> None:
+    """Refuse an error policy that there is not."""
+    if on_error not in get_args(OnError):
+        raise DefinitionError(
+            f"on_error={on_error!r} of {what} is no error policy", hint=f"use {', '.join(map(repr, get_args(OnError)))}"
         )

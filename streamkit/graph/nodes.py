@@ -31,6 +31,7 @@ __all__ = [
     "MapValues",
     "Merge",
     "Node",
+    "OnError",
     "Peek",
     "Reduce",
     "Select",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 Emit: TypeAlias = Literal["final", "update"]
+OnError: TypeAlias = Literal["fail", "skip", "dead_letter"]
+"""What is done with a bad record: stop the run, leave it out, or leave it out and write it to `<job>.dead_letter`."""
 AggregateKind: TypeAlias = Literal[
     "count",
     "sum",
@@ -105,12 +108,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source(Node):
-    """Records of a topic. `key_type` None leaves keys as `bytes | None`; `value_type` None is untyped JSON."""
+    """Records of a topic. `key_type` None leaves keys as `bytes | None`; `value_type` None is untyped JSON.
+
+    `on_error` is for its bad records; None: what the job says.
+    """
 
     topic: str
     key_type: Any = None
     value_type: Any = None
     event_time: EventTime = field(default_factory=EventTime)
+    on_error: OnError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,10 +289,18 @@ class Sink(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogicalGraph:
-    """A job as its author wrote it: nodes in definition order, under the job's name."""
+    """A job as its author wrote it: nodes in definition order, under the job's name.
+
+    `on_error` goes for the sources that say nothing of their own.
+    """
 
     job: str
     nodes: tuple[Node, ...]
+    on_error: OnError = "fail"
+
+    def policies(self) -> dict[str, OnError]:
+        """Return what is done with the bad records of each source topic."""
+        return {node.topic: node.on_error or self.on_error for node in self.nodes if isinstance(node, Source)}
 
     def node(self, name: str) -> Node:
         """Return the node of that name (KeyError if there is none)."""

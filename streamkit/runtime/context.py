@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from streamkit.records import NEVER_MS
+from streamkit.runtime.aside import Aside
 from streamkit.runtime.outbox import Outbox
 from streamkit.runtime.overlay import Overlay
 from streamkit.runtime.position import Run
@@ -19,6 +20,8 @@ class Counters:
     late: int = 0
     shuffle_rows_in: int = 0
     shuffle_rows_out: int = 0
+    skipped: int = 0
+    dead_letters: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,12 +34,16 @@ class TaskContext:
         run: The run that is going on; if it is bounded, a table without windows is written once, at the end.
         outputs: Records for the topics that users see.
         internal: Blocks of repartition topics.
+        aside: The source records that are left out.
+        careful: Whether the key of each row is checked where the row is known, not of each group where it is not.
         stream_time_ms: The largest timestamp that any source of this task has shown, in whatever way it came here.
     """
 
     partition: int
     overlay: Overlay
     run: Run
+    aside: Aside = field(default_factory=lambda: Aside({}, None))
+    careful: bool = False
     outputs: Outbox = field(default_factory=Outbox)
     internal: Outbox = field(default_factory=Outbox)
     counters: Counters = field(default_factory=Counters)

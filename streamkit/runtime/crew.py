@@ -99,7 +99,7 @@ class Crew:
         return max(0.0, min(waiting) - now_ms) if waiting else None
 
     def totals(self) -> Counts:
-        """Return records in, records out and late records of this worker's run so far."""
+        """Return what this worker's run has done so far."""
         here = [runner.this_run() for runner in (*self.running.values(), *self.leaving.values())]
         interrupted = [counts for _, counts in self._interrupted.values()]
         return sum_counts(self._departed, *here, *interrupted)

@@ -16,6 +16,7 @@ from streamkit.errors import DeserializationError, TimestampError
 from streamkit.graph import Source
 from streamkit.log import DecodedRecords, decode_parts
 from streamkit.records import NEVER_MS, Batch, Column, Later, Origin, RowError, TopicPartition
+from streamkit.runtime.aside import PickedRecords
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stateless import apply_each, frame_of, objects_of
@@ -86,6 +87,8 @@ class SourceInput:
         self._source, self._mark, self._context, self._columnar = source, mark, context, columnar
         self._key_serde, self._value_serde = serdes
         self._told_end = False
+        self.receiving: DecodedRecords | PickedRecords | None = None
+        """What was handed on last: where an error came up, it is among these."""
         self.out = Fan()
         context.stream_time_ms = max(context.stream_time_ms, self._max_ms)
 
@@ -108,11 +111,23 @@ class SourceInput:
         for part in decode_parts(fetched.record_batches, from_offset=self.next_offset):
             records = part.below(end_offset)
             if len(records):
-                self._hand_on(self._batch(records))
+                self.receive(records)
             count += len(records)
         self.next_offset = max(end_offset, self.next_offset)
         self._context.counters.records_in += count
         return count
+
+    def receive(self, records: DecodedRecords | PickedRecords) -> None:
+        """Stamp records and hand them on, without those that are set aside."""
+        context = self._context
+        if context.aside.has(self.topic_partition):
+            records, left_out = context.aside.without(self.topic_partition, records, context.internal)
+            context.counters.skipped += left_out.skipped
+            context.counters.dead_letters += left_out.dead_letters
+            if not len(records):
+                return
+        self.receiving = records
+        self._hand_on(self._batch(records))
 
     def _hand_on(self, batch: Batch) -> None:
         """Hand a batch on, to Python functions a part at a time: what one makes is in the cache for the next."""
@@ -123,7 +138,7 @@ class SourceInput:
             end = min(begin + _PYTHON_ROWS_MAX, len(batch))
             self.out.receive(batch.take(np.arange(begin, end, dtype=np.int64)))
 
-    def _batch(self, records: DecodedRecords) -> Batch:
+    def _batch(self, records: DecodedRecords | PickedRecords) -> Batch:
         values = Column(self._value_serde, encoded=records.values)
         keys = Column(self._key_serde, later=Later(len(records), lambda: records.keys))
         unknown_ms = np.full(len(records), NEVER_MS, dtype=np.int64)
@@ -153,7 +168,7 @@ class SourceInput:
         except RowError as error:
             raise self._bad(batch, error) from error
 
-    def _timestamps(self, batch: Batch, records: DecodedRecords) -> npt.NDArray[np.int64]:
+    def _timestamps(self, batch: Batch, records: DecodedRecords | PickedRecords) -> npt.NDArray[np.int64]:
         field, node = self._source.event_time.field, self._source.name
         if field is None:
             self._touch(batch, node)

@@ -180,12 +180,23 @@ class Loop:
             task_id = runner.plan.task_id
             if task_id in busy:
                 continue
+            pool = python if runner.plan.in_python else columns
+            if runner.rewinding:
+                self._rewind(runner, pool)
+                continue
             last = stopping or task_id in leaving
             queued = [] if last or runner.full else self._queues.pop(task_id, [])
             due = last and runner.task.dirty and not runner.committing.is_set()
             if queued or due or runner.commit_due(behind=behind):
-                pool = python if runner.plan.in_python else columns
                 self._computing[pool.submit(_compute, runner, queued, behind=behind, due=due)] = runner
+
+    def _rewind(self, runner: TaskRunner, pool: ThreadPoolExecutor) -> None:
+        """Send a task back to its last commit, once no commit is under way; what was fetched since is fetched again."""
+        self._queues.pop(runner.plan.task_id, None)
+        for place in runner.task.places():
+            self._read.pop(place, None)
+        if not runner.committing.is_set():
+            self._computing[pool.submit(_rewound, runner)] = runner
 
     @property
     def _behind(self) -> bool:
@@ -250,6 +261,8 @@ class Loop:
         watermarks_ms: dict[TopicPartition, int] = {}
         unread: set[TopicPartition] = set()
         for runner in self._crew.running.values():
+            if runner.rewinding:
+                continue
             queued = {part.topic_partition for part in self._queues.get(runner.plan.task_id, [])}
             for place, position in runner.task.positions().items():
                 ahead = max(position, self._read.get(place, position))
@@ -296,6 +309,12 @@ def _compute(runner: TaskRunner, queued: list[Fetched], *, behind: bool, due: bo
     """Run what was fetched; seal when a commit is due."""
     for fetched in queued:
         runner.feed(fetched)
+        if runner.rewinding:
+            return None
     if due or runner.commit_due(behind=behind):
         return runner.seal()
     return None
+
+
+def _rewound(runner: TaskRunner) -> None:
+    runner.rewind()

@@ -50,12 +50,15 @@ class Progress:
     lag: int
     watermark_ms: int | None
     state_bytes: int
+    skipped: int = 0
+    dead_letters: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """What a run did.
 
+    `skipped` are the records that an error policy left out, `dead_letters` those of them that were written as such.
     `finished` says that a bounded run reached its end, `already_finished` that it had done so before it began.
     """
 
@@ -65,3 +68,5 @@ class Summary:
     seconds: float
     finished: bool
     already_finished: bool = False
+    skipped: int = 0
+    dead_letters: int = 0

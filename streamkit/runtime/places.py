@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from streamkit.errors import DeserializationError, ProcessingError, RecordError
+from streamkit.errors import DeserializationError, ProcessingError, RecordError, SerializationError
 from streamkit.records import Batch, RowError
 from streamkit.runtime.aggregates import AggregateOverflow
 
-__all__ = ["bad_row", "processing_error", "rows_in_record"]
+__all__ = ["bad_row", "check_keys", "processing_error", "rows_in_record"]
 
 
 def bad_row(batch: Batch, error: RowError, node: str, kind: type[RecordError] = DeserializationError) -> RecordError:
@@ -36,6 +36,18 @@ def processing_error(batch: Batch, index: int, node: str, cause: Exception) -> P
         if isinstance(cause, AggregateOverflow)
         else "mend the function; the record stays uncommitted and the next run begins before it",
     )
+
+
+def check_keys(batch: Batch, node: str) -> None:
+    """Encode the key of each row: a group would do so once, when nobody knows its rows any more.
+
+    Raises:
+        SerializationError: A key is not of its type; it names the record.
+    """
+    try:
+        batch.keys.encoded()
+    except RowError as error:
+        raise bad_row(batch, error, node, SerializationError) from error
 
 
 def rows_in_record(batch: Batch) -> npt.NDArray[np.int64]:

@@ -7,18 +7,23 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from streamkit.broker import LAST_STABLE, Broker, Fetched
-from streamkit.errors import Answer, StreamkitError
+from streamkit.errors import Answer, RecordError, StreamkitError
 from streamkit.records import TopicPartition
+from streamkit.runtime.aside import Aside, PickedRecords
 from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.commit import Commit, Observe, Publisher
 from streamkit.runtime.opening import Opened, open_task
 from streamkit.runtime.options import RunOptions
+from streamkit.runtime.probe import bad_records
 from streamkit.runtime.stores import Stores
 from streamkit.runtime.task import Sealed, Task
 from streamkit.seams import Clock
+from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["NO_COUNTS", "Counts", "RunnerEnvironment", "TaskRunner", "sum_counts"]
 
@@ -31,18 +36,26 @@ _FLUSH_MS: Final = 30_000
 _FLUSH_RECORDS: Final = 200_000
 
 
-Counts: TypeAlias = tuple[int, int, int]
-"""Records in, records out, late records."""
-NO_COUNTS: Final[Counts] = (0, 0, 0)
+class Counts(NamedTuple):
+    """What one task or several have done; `skipped` has the `dead_letters` in it."""
+
+    records_in: int
+    records_out: int
+    late: int
+    skipped: int
+    dead_letters: int
+
+
+NO_COUNTS: Final = Counts(0, 0, 0, 0, 0)
 
 
 def sum_counts(*counts: Counts) -> Counts:
-    """Return the sums of each of the three."""
-    return sum(one[0] for one in counts), sum(one[1] for one in counts), sum(one[2] for one in counts)
+    """Return the sums of each of them."""
+    return Counts(*map(sum, zip(*counts, strict=True))) if counts else NO_COUNTS
 
 
 def _since(began: Counts, now: Counts) -> Counts:
-    return now[0] - began[0], now[1] - began[1], now[2] - began[2]
+    return Counts(*(after - before for before, after in zip(began, now, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +93,17 @@ class TaskRunner:
         """
         self.plan, self._environment = plan, environment
         self.committing = threading.Event()
+        self.rewinding = False
+        """Whether the task is to go back to its last commit before anything else: see `rewind`."""
+        self._aside, self._careful, self._commit_soon = _aside_of(plan), False, False
         self._publisher: Publisher | None = None
         self._read_bytes = self._bytes_since = self._held_count_max = self._unflushed_count = 0
         self._opened: Opened = open_task(
             plan, environment.broker, environment.stores, environment.clock, environment.observe, stop
         )
         try:
-            self.task = Task(plan, self._opened.store, self._opened.position)
+            self._position = self._opened.position
+            self.task = Task(plan, self._opened.store, self._position, self._aside)
             if environment.options.guarantee == "at-least-once":
                 self._publisher = Publisher(environment.broker.producer())
             self.lags = self._first_lags()
@@ -116,17 +133,56 @@ class TaskRunner:
         """Run fetched batches through the task; return how many records it was."""
         if not self.task.dirty:
             self._read_ms = self._environment.clock.monotonic_ms()
-        count = self.task.process(fetched)
+        try:
+            count = self.task.process(fetched)
+            if self._publisher is not None:
+                self.task.merge_updates()
+        except RecordError as error:
+            self._set_aside(fetched.topic_partition, error)
+            return 0
         size_bytes = sum(map(len, fetched.record_batches))
         self._bytes_since += size_bytes
         self._read_bytes += size_bytes
         if self._publisher is not None:
             # Outputs go out as soon as they exist.
-            self.task.merge_updates()
             self._publisher.send(self.task.context.outputs.take())
         # Rows that were merged just now are to be stored whenever the commit comes, so they are no longer held.
         self._held_count_max = max(self._held_count_max, self.task.held_count)
         return count
+
+    def _set_aside(self, place: TopicPartition | None, error: RecordError) -> None:
+        """Find out which records are to be left out, if the policy says so; then the task is to be rewound.
+
+        Raises:
+            RecordError: `error`, which stops the run.
+        """
+        if place is not None and self._aside.takes(place, error):
+            records = self.task.source(place).receiving
+            assert records is not None, "an error is of what was handed on"
+            picked = PickedRecords.of(records, np.arange(len(records), dtype=np.int64))
+            found = bad_records(self.plan, place, picked, error)
+            if not found and error.exact:
+                found = {error.offset: error}
+            if not found:
+                raise error
+            self._aside.add(place, found)
+        elif self._aside.lenient and not error.topic and not self._careful:
+            # Groups know no records any more: the same rows again, each looked at where it is known.
+            self._careful = True
+        else:
+            raise error
+        self.rewinding = True
+
+    def rewind(self) -> None:
+        """Go back to the last commit, in memory; what was read since must be fetched again.
+
+        No commit may be under way. The next one comes soon, so that another bad record costs less.
+        """
+        assert not self.committing.is_set(), "what is committed is known"
+        self._aside.keep_from({place: read.next_offset for place, read in self._position.inputs.items()})
+        self.task = Task(self.plan, self._opened.store, self._position, self._aside, careful=self._careful)
+        self._bytes_since = self._held_count_max = 0
+        self._commit_soon, self.rewinding = True, False
 
     @property
     def full(self) -> bool:
@@ -135,8 +191,10 @@ class TaskRunner:
 
     def commit_due(self, *, behind: bool) -> bool:
         """Return whether a commit should start now: soon when caught up, by time or bytes when behind."""
-        if not self.task.dirty or self.committing.is_set():
+        if not self.task.dirty or self.committing.is_set() or self.rewinding:
             return False
+        if self._commit_soon:
+            return True
         options = self._environment.options
         if self.task.ended or self._bytes_since >= options.commit_bytes_max:
             return True
@@ -147,13 +205,18 @@ class TaskRunner:
         ebb = _EBB_FACTOR * self.task.held_count < self._held_count_max
         return now_ms - self._read_ms >= options.commit_interval_ms / (_EBB_INTERVAL_PART if ebb else 1)
 
-    def seal(self) -> Sealed:
-        """Freeze what the next transaction writes; computing may go on."""
+    def seal(self) -> Sealed | None:
+        """Freeze what the next transaction writes; computing may go on. None: the task must be rewound first."""
         assert not self.committing.is_set(), "one commit at a time"
+        try:
+            sealed = self.task.seal()
+        except RecordError as error:
+            self._set_aside(None, error)
+            return None
         self.committing.set()
+        self._commit_soon = False
         self._bytes_since = self._held_count_max = 0
         self._committed_ms = self._environment.clock.monotonic_ms()
-        sealed = self.task.seal()
         self._sealed_counts = self._counts()
         if self._publisher is not None:
             self._publisher.send(sealed.outputs)
@@ -166,6 +229,8 @@ class TaskRunner:
         commit = Commit(sealed, self._opened.producer, self._publisher, self.plan.topology.job, store, stamp)
         commit.run(self._environment.observe)
         self.task.applied()
+        self._position = sealed.position
+        self._careful = self.task.context.careful = False
         self._committed_counts = self._sealed_counts
         self.committing.clear()
         self._unflushed_count += sum(map(len, sealed.changelogs.values()))
@@ -181,7 +246,7 @@ class TaskRunner:
         return read_bytes
 
     def this_run(self) -> Counts:
-        """Return records in, records out and late records since this worker opened the task."""
+        """Return what was done since this worker opened the task."""
         return _since(self.began, self._counts())
 
     def committed_run(self) -> Counts:
@@ -190,7 +255,7 @@ class TaskRunner:
 
     def _counts(self) -> Counts:
         counters = self.task.context.counters
-        return counters.records_in, counters.records_out, counters.late
+        return Counts(counters.records_in, counters.records_out, counters.late, counters.skipped, counters.dead_letters)
 
     def state_bytes(self) -> int:
         """Return the size of the store."""
@@ -225,3 +290,11 @@ class TaskRunner:
             if self._publisher is not None:
                 closing.callback(self._publisher.close)
             closing.callback(self._opened.producer.close)
+
+
+def _aside_of(plan: TaskPlan) -> Aside:
+    topology = plan.topology
+    topic = dead_letter_topic(topology.job)
+    count = plan.partition_counts.get(topic)
+    letters = None if count is None else TopicPartition(topic, plan.partition % count)
+    return Aside(topology.graph.policies(), letters)

@@ -20,12 +20,16 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
 from streamkit.seams import Clock, SystemClock
 from streamkit.topology import SubTopology, Topology
+from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["JobPlan", "count_tasks", "prepare"]
 
 _REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": str(64 * 1024 * 1024)}
 _SINK_CONFIG = {"retention.ms": "-1"}
 """Results bear event time: by its usual retention Kafka would delete those of old records as they come."""
+_LETTER_HEADERS_BYTES = 64 * 1024
+_MESSAGE_BYTES_CAP = 64 * 1024 * 1024
+"""As much as the embedded log takes."""
 _CHANGELOG_CONFIG = {"cleanup.policy": "compact", "delete.retention.ms": str(7 * 86_400_000)}
 
 
@@ -159,11 +163,27 @@ def _make_topics(
         for topic in sub.sink_topics:
             if topic not in topics:
                 wanted.setdefault(topic, (task_counts[sub.index], _SINK_CONFIG))
+    wanted |= _dead_letters(topology, topics, task_counts)
     for topic, (count, config) in wanted.items():
         if topic not in topics:
             broker.admin.create_topic(topic, count, config)
     counts = {topic: description.partition_count for topic, description in topics.items()}
     return counts | {topic: count for topic, (count, _) in wanted.items()}
+
+
+def _dead_letters(
+    topology: Topology, topics: Mapping[str, TopicDescription], task_counts: Mapping[int, int]
+) -> dict[str, tuple[int, Mapping[str, str]]]:
+    """Return partition count and config of the topic of dead letters, if a source has some."""
+    policies, topic = topology.graph.policies(), dead_letter_topic(topology.job)
+    if "dead_letter" not in policies.values():
+        return {}
+    if topic in topics:
+        return {topic: (topics[topic].partition_count, {})}
+    # A letter is as large as its record, and bears headers.
+    room_bytes = max(_message_bytes_max(topics.get(source)) for source in policies) + _LETTER_HEADERS_BYTES
+    config = {**_SINK_CONFIG, "max.message.bytes": str(min(room_bytes, _MESSAGE_BYTES_CAP))}
+    return {topic: (max(task_counts.values()), config)}
 
 
 def _reason(topology: Topology, internal: str, topics: Mapping[str, TopicDescription]) -> str:

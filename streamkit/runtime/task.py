@@ -18,6 +18,7 @@ import orjson
 
 from streamkit.broker import CommittedOffset, Fetched
 from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.runtime.aside import Aside
 from streamkit.runtime.build import TaskPlan, build_parts
 from streamkit.runtime.channels import ChannelInput
 from streamkit.runtime.context import Counters, TaskContext
@@ -54,8 +55,10 @@ class Sealed:
 class Task:
     """The operators of one task, and its position."""
 
-    def __init__(self, plan: TaskPlan, store: StateStore, position: Position) -> None:
-        """Go on from `position`, whose state `store` holds."""
+    def __init__(
+        self, plan: TaskPlan, store: StateStore, position: Position, aside: Aside, *, careful: bool = False
+    ) -> None:
+        """Go on from `position`, whose state `store` holds, without the records in `aside`."""
         self.plan, self._transaction = plan, position.transaction
         self._ended_run = position.ended_run
         self._overlay = Overlay(store)
@@ -63,6 +66,8 @@ class Task:
             partition=plan.partition,
             overlay=self._overlay,
             run=plan.run,
+            aside=aside,
+            careful=careful,
             counters=Counters(**position.counters),
         )
         self._parts = build_parts(plan, position, self.context)
@@ -102,6 +107,12 @@ class Task:
     def positions(self) -> dict[TopicPartition, int]:
         """Return where each input is read next; inputs of a bounded run that are at their end are left out."""
         return {place: reader.next_offset for place, reader in self._parts.inputs.items() if not reader.ended}
+
+    def source(self, place: TopicPartition) -> SourceInput:
+        """Return the input that reads a source partition."""
+        reader = self._parts.inputs[place]
+        assert isinstance(reader, SourceInput), "a source partition"
+        return reader
 
     def places(self) -> list[TopicPartition]:
         """Return all inputs."""

@@ -113,12 +113,10 @@ class Worker:
     def _progress(self, started_ms: float, lag: int) -> Progress:
         assert self._crew is not None, "its loop is running"
         running = self._crew.running.values()
-        records_in, records_out, late = self._crew.totals()
+        counts = self._crew.totals()
         watermark_ms = min((runner.task.watermark_ms for runner in running), default=NEVER_MS)
         return Progress(
-            records_in=records_in,
-            records_out=records_out,
-            late=late,
+            **counts._asdict(),
             seconds=(self._clock.monotonic_ms() - started_ms) / 1000,
             lag=lag,
             watermark_ms=None if watermark_ms == NEVER_MS else watermark_ms,
@@ -126,12 +124,10 @@ class Worker:
         )
 
     def _summary(self, started_ms: float, *, finished: bool, already_finished: bool = False) -> Summary:
-        records_in, records_out, late = NO_COUNTS if self._crew is None else self._crew.totals()
+        counts = NO_COUNTS if self._crew is None else self._crew.totals()
         seconds = (self._clock.monotonic_ms() - started_ms) / 1000
         return Summary(
-            records_in=records_in,
-            records_out=records_out,
-            late=late,
+            **counts._asdict(),
             seconds=seconds,
             finished=finished,
             already_finished=already_finished,

@@ -163,7 +163,12 @@ class TestDriver:
         positions = {place: position for runner in self._runners for place, position in runner.task.positions().items()}
         fetched = self._fetcher.fetch(positions, wait_ms=0, bytes_max=_FETCH_BYTES)
         for part in fetched:
-            owners[part.topic_partition].feed(part)
+            runner = owners[part.topic_partition]
+            if not runner.rewinding:
+                runner.feed(part)
+        for runner in self._runners:
+            if runner.rewinding:
+                runner.rewind()
         return bool(fetched)
 
     def commit(self) -> None:
@@ -174,7 +179,11 @@ class TestDriver:
             if not dirty:
                 break
             for runner in dirty:
-                runner.finish(runner.seal())
+                sealed = runner.seal()
+                if sealed is None:
+                    runner.rewind()
+                else:
+                    runner.finish(sealed)
         self._committed_ms = self.clock.monotonic_ms()
 
     def advance(self, by: timedelta) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from streamkit.errors import TopologyError
 from streamkit.graph import Aggregation, Fold, KeyBy, LogicalGraph, Merge, Node, Reduce, Sink, Source, Window
 from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
-from streamkit.topology.names import changelog_topic, repartition_topic, store_index
+from streamkit.topology.names import changelog_topic, dead_letter_topic, repartition_topic, store_index
 from streamkit.topology.plans import filters_updates, is_stateless, plan_nodes
 
 __all__ = ["compile_graph"]
@@ -58,6 +58,8 @@ class _Compiler:
         """Refuse to read or write by hand what the job keeps for itself."""
         internal = {repartition_topic(self._graph.job, name) for name in self._shuffles.values()}
         internal |= {changelog_topic(self._graph.job, node.name) for node in self._stores}
+        if "dead_letter" in self._graph.policies().values():
+            internal.add(dead_letter_topic(self._graph.job))
         for node in self._graph.nodes:
             if isinstance(node, Source | Sink) and node.topic in internal:
                 raise TopologyError(

@@ -115,6 +115,11 @@ def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]:
                 "key": "bytes | None" if node.key_type is None else key_serde(node.key_type).name,
                 "value": value_serde(node.value_type).name,
                 **_event_time(node.event_time),
+                **(
+                    {}
+                    if topology.graph.policies()[node.topic] == "fail"
+                    else {"on_error": topology.graph.policies()[node.topic]}
+                ),
             }
         case Filter(predicate=predicate, negate=negate):
             kept = str(predicate) if isinstance(predicate, pl.Expr) else ""

@@ -4,7 +4,7 @@ import zlib
 
 from streamkit.state.keys import STORE_INDEX_MAX
 
-__all__ = ["changelog_topic", "repartition_topic", "store_index"]
+__all__ = ["changelog_topic", "dead_letter_topic", "repartition_topic", "store_index"]
 
 
 def changelog_topic(job: str, store: str) -> str:
@@ -15,6 +15,11 @@ def changelog_topic(job: str, store: str) -> str:
 def repartition_topic(job: str, node: str) -> str:
     """Return the repartition topic of a node that changes the key."""
     return f"{job}-{node}-repartition"
+
+
+def dead_letter_topic(job: str) -> str:
+    """Return the topic of the records that a job could not process."""
+    return f"{job}.dead_letter"
 
 
 def store_index(store: str) -> int:

@@ -20,6 +20,7 @@ from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, RowWindows
 from streamkit.runtime.groups.base import UNWINDOWED_MS
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stored import StoredWindows
+from streamkit.runtime.places import check_keys
 from streamkit.state import Digest, split_window_key, store_key, store_range, window_keys, window_range
 
 __all__ = ["AggregateOperator", "AggregateSpec"]
@@ -88,6 +89,8 @@ class AggregateOperator:
 
     def fold(self, batch: Batch, windows: RowWindows | None) -> None:
         """Fold rows that were not shuffled."""
+        if self._context.careful:
+            check_keys(batch, self.spec.node)
         if self.spec.ordered:
             assert isinstance(self._groups, RowGroups), "an ordered fold is a Python function"
             self._load([pair for pair in self._groups.missing_keys(batch, windows) if self._may_be_stored(pair[0])])

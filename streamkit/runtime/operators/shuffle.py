@@ -9,6 +9,7 @@ from streamkit.records import NEVER_MS, Batch, TopicPartition
 from streamkit.runtime.blocks import BlockHeader, BlockKind
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.groups import Groups, RowWindows
+from streamkit.runtime.places import check_keys
 
 __all__ = ["CombineOperator", "RepartitionWriter"]
 
@@ -24,6 +25,8 @@ class CombineOperator:
 
     def fold(self, batch: Batch, windows: RowWindows | None) -> None:
         """Fold rows into the partial results of the next commit."""
+        if self._context.careful:
+            check_keys(batch, self.node)
         self._context.counters.shuffle_rows_in += len(batch)
         self._groups.add(batch, windows)
 

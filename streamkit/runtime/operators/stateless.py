@@ -205,7 +205,7 @@ def _filter_columns(name: str, predicate: pl.Expr, *, negate: bool) -> Step:
 def expression_error(batch: Batch, node: str, cause: Exception) -> ProcessingError:
     """Return the error of an expression, which names the first record of the batch it failed in."""
     first, last = int(batch.offsets[0]), int(batch.offsets[-1])
-    return ProcessingError(
+    error = ProcessingError(
         f"{type(cause).__name__}: {cause}",
         topic=batch.origin.source.topic,
         partition=batch.origin.source.partition,
@@ -213,6 +213,8 @@ def expression_error(batch: Batch, node: str, cause: Exception) -> ProcessingErr
         node=node,
         hint=f"the expression failed on a batch of offsets {first} to {last}",
     )
+    error.exact = first == last
+    return error
 
 
 def _select(node: Select, serde: Serde) -> Step:

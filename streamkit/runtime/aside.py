@@ -1,0 +1,154 @@
+"""Records that are set aside: what of a task's input its sources' error policies leave out.
+
+A bad record leaves no trace: no row of it in a group, no output of another branch, no step of the watermark. Where it
+is found, some of that has happened already; so the task goes back to its last commit, in memory, and reads again
+without it. Which records are left out since that commit is kept here; a crash forgets it, and they are found once more.
+
+Not here: going back (`runner`), finding all bad records of what was fetched (`probe`).
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from streamkit.errors import RecordError, RowWiseError
+from streamkit.graph.nodes import OnError
+from streamkit.log import DecodedRecords
+from streamkit.records import Header, TopicPartition
+from streamkit.runtime.outbox import Outbox
+
+__all__ = ["ATTEMPT_HEADER", "Aside", "LeftOut", "PickedRecords", "letter_headers"]
+
+ATTEMPT_HEADER: Final = "dead_letter.attempt"
+"""Of a record that was sent again: how often it has failed before."""
+_REASON_CHARS_MAX: Final = 2000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickedRecords:
+    """Some of the records that were read, as the same columns."""
+
+    offsets: npt.NDArray[np.int64]
+    timestamps_ms: npt.NDArray[np.int64]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    headers: list[list[Header]] | None
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.values)
+
+    @classmethod
+    def of(cls, records: "DecodedRecords | PickedRecords", rows: npt.NDArray[np.int64]) -> "PickedRecords":
+        """Return the records at `rows`, in that order."""
+        indices = rows.tolist()
+        keys, headers = records.keys, records.headers
+        return cls(
+            offsets=records.offsets[rows],
+            timestamps_ms=records.timestamps_ms[rows],
+            keys=[keys[index] for index in indices],
+            values=[records.values[index] for index in indices],
+            headers=None if headers is None else [headers[index] for index in indices],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """How many records were skipped, and how many of them were written as dead letters too."""
+
+    skipped: int = 0
+    dead_letters: int = 0
+
+
+class Aside:
+    """The bad records of one task's sources since its last commit, and what is done with them.
+
+    Args:
+        policies: By topic.
+        letters: The partition that dead letters go to; None if there is no such policy.
+    """
+
+    def __init__(self, policies: Mapping[str, OnError], letters: TopicPartition | None) -> None:
+        """Begin with none."""
+        self._policies, self._letters = policies, letters
+        self._bad: dict[TopicPartition, dict[int, RecordError]] = {}
+
+    @property
+    def lenient(self) -> bool:
+        """Whether any source does something else than fail."""
+        return any(policy != "fail" for policy in self._policies.values())
+
+    def takes(self, place: TopicPartition, error: RecordError) -> bool:
+        """Return whether an error is of a record of this partition that need not stop the run.
+
+        A node that is not row-wise is wrong for every record.
+        """
+        own = (error.topic, error.partition) == place and not isinstance(error, RowWiseError)
+        return own and self._policies.get(place.topic, "fail") != "fail"
+
+    def add(self, place: TopicPartition, found: Mapping[int, RecordError]) -> None:
+        """Leave these records out from now on, by offset."""
+        self._bad.setdefault(place, {}).update(found)
+        offset = min(found)
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        _log.warning("record %s offset %d%s: set aside (%s)", place, offset, more, found[offset].primary)
+
+    def keep_from(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Forget the records below what is committed of each partition."""
+        self._bad = {
+            place: {offset: error for offset, error in bad.items() if offset >= positions.get(place, 0)}
+            for place, bad in self._bad.items()
+        }
+
+    def has(self, place: TopicPartition) -> bool:
+        """Return whether any record of a partition is left out."""
+        return bool(self._bad.get(place))
+
+    def without(
+        self, place: TopicPartition, records: "DecodedRecords | PickedRecords", outbox: Outbox
+    ) -> tuple["DecodedRecords | PickedRecords", LeftOut]:
+        """Return the records without the bad ones; these go to the outbox, if that is what the policy says."""
+        bad = self._bad[place]
+        known = np.isin(records.offsets, np.fromiter(bad, dtype=np.int64, count=len(bad)))
+        if not known.any():
+            return records, LeftOut()
+        out = PickedRecords.of(records, np.flatnonzero(known))
+        skipped = len(out)
+        if self._policies[place.topic] != "dead_letter":
+            return PickedRecords.of(records, np.flatnonzero(~known)), LeftOut(skipped=skipped)
+        assert self._letters is not None, "the policy has a topic"
+        own: Sequence[Sequence[Header]] = [()] * skipped if out.headers is None else out.headers
+        headers = [
+            letter_headers(place, offset, bad[offset], of_record)
+            for offset, of_record in zip(out.offsets.tolist(), own, strict=True)
+        ]
+        outbox.add(self._letters, out.timestamps_ms, out.keys, out.values, headers)
+        left_out = LeftOut(skipped=skipped, dead_letters=skipped)
+        return PickedRecords.of(records, np.flatnonzero(~known)), left_out
+
+
+def letter_headers(place: TopicPartition, offset: int, error: RecordError, of_record: Sequence[Header]) -> list[Header]:
+    """Return the headers of a dead letter: what is wrong, where the record was, then its own headers.
+
+    Args:
+        place: Where it was read.
+        offset: Its offset there.
+        error: What is wrong with it.
+        of_record: Its headers; one of them says how often it has failed before, if it was sent again.
+    """
+    before = next((int(data) for name, data in of_record if name == ATTEMPT_HEADER and data is not None), 0)
+    return [
+        ("reason", error.primary[:_REASON_CHARS_MAX].encode("utf-8", "backslashreplace")),
+        ("node", error.node.encode()),
+        ("topic", place.topic.encode()),
+        ("partition", b"%d" % place.partition),
+        ("offset", b"%d" % offset),
+        ("attempt", b"%d" % (before + 1)),
+        *(header for header in of_record if header[0] != ATTEMPT_HEADER),
+    ]
