@@ -81,6 +81,8 @@ def _cells(letter: DeadLetter) -> list[str]:
     first = letter.reason.partition("\n")[0]
     reason = first if len(first) <= _REASON_WIDTH else f"{first[:_REASON_WIDTH]} …"
     place = f"{letter.source} offset {letter.source_offset}"
+    if letter.table is not None:
+        place = f"table {letter.table}, after {place}"
     sent = ["sent back"] if letter.retried else []
     return [letter.id, place, letter.node, f"attempt {letter.attempt}", reason, *sent]
 
@@ -94,6 +96,7 @@ def _as_object(letter: DeadLetter) -> dict[str, Any]:
         "node": letter.node,
         "reason": letter.reason,
         "attempt": letter.attempt,
+        "table": letter.table,
         "retried": letter.retried,
         "timestamp_ms": letter.timestamp_ms,
         "key": _text(letter.key),

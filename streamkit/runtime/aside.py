@@ -10,7 +10,7 @@ Not here: going back (`runner`), finding all bad records of what was fetched (`p
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,19 @@ import numpy.typing as npt
 from streamkit.errors import RecordError, RowWiseError
 from streamkit.graph.nodes import OnError
 from streamkit.log import DecodedRecords
-from streamkit.records import Header, TopicPartition
+from streamkit.records import Batch, Header, RowError, TopicPartition
 from streamkit.runtime.outbox import Outbox
 
-__all__ = ["ATTEMPT_HEADER", "Aside", "LeftOut", "PickedRecords", "letter_headers"]
+__all__ = ["ATTEMPT_HEADER", "TABLE_HEADER", "Aside", "LeftOut", "PickedRecords", "letter_headers"]
 
 ATTEMPT_HEADER: Final = "dead_letter.attempt"
 """Of a record that was sent again: how often it has failed before."""
+TABLE_HEADER: Final = "dead_letter.table"
+"""Of a dead letter that is a result of this table, and no record."""
 _REASON_CHARS_MAX: Final = 2000
+
+ResultId: TypeAlias = tuple[int, bytes | None, bytes | None]
+"""Start of the window (0 without), key, and value; None where it cannot be encoded, which stands for any."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,17 +77,21 @@ class Aside:
     Args:
         policies: By topic.
         letters: The partition that dead letters go to; None if there is no such policy.
+        results: For the results of tables, which are of no one record: what the job says.
     """
 
-    def __init__(self, policies: Mapping[str, OnError], letters: TopicPartition | None) -> None:
+    def __init__(
+        self, policies: Mapping[str, OnError], letters: TopicPartition | None, results: OnError = "fail"
+    ) -> None:
         """Begin with none."""
-        self._policies, self._letters = policies, letters
+        self._policies, self._letters, self._results_policy = policies, letters, results
         self._bad: dict[TopicPartition, dict[int, RecordError]] = {}
+        self._bad_results: dict[str, dict[ResultId, RecordError]] = {}
 
     @property
     def lenient(self) -> bool:
         """Whether any source does something else than fail."""
-        return any(policy != "fail" for policy in self._policies.values())
+        return any(policy != "fail" for policy in (*self._policies.values(), self._results_policy))
 
     def takes(self, place: TopicPartition, error: RecordError) -> bool:
         """Return whether an error is of a record of this partition that need not stop the run.
@@ -91,6 +100,48 @@ class Aside:
         """
         own = (error.topic, error.partition) == place and not isinstance(error, RowWiseError)
         return own and self._policies.get(place.topic, "fail") != "fail"
+
+    def takes_results(self, table: str, error: RecordError) -> bool:
+        """Return whether an error is of a result of this table, and need not stop the run."""
+        return error.topic == table and not isinstance(error, RowWiseError) and self._results_policy != "fail"
+
+    def add_results(self, table: str, batch: Batch, found: Mapping[int, RecordError]) -> bool:
+        """Leave these results out from now on, by their rows; return whether any of them is new."""
+        ids = _result_ids(batch)
+        known = self._bad_results.setdefault(table, {})
+        fresh = {ids[row]: error for row, error in found.items() if ids[row] not in known}
+        known.update(fresh)
+        for (_, key, _), error in fresh.items():
+            _log.warning("result of table %s for key %r: set aside (%s)", table, key, error.primary)
+        return bool(fresh)
+
+    def has_results(self, table: str) -> bool:
+        """Return whether any result of a table is left out."""
+        return bool(self._bad_results.get(table))
+
+    def without_results(
+        self, batch: Batch, reading: tuple[TopicPartition, int] | None, outbox: Outbox
+    ) -> tuple[Batch, LeftOut]:
+        """Return results without the bad ones; their letters name what the task had read last."""
+        table, ids = batch.origin.source.topic, _result_ids(batch)
+        bad = self._bad_results[table]
+        rows = [row for row, one in enumerate(ids) if one in bad]
+        if not rows:
+            return batch, LeftOut()
+        kept = batch.take(np.setdiff1d(np.arange(len(batch), dtype=np.int64), rows))
+        if self._results_policy != "dead_letter":
+            return kept, LeftOut(skipped=len(rows))
+        assert self._letters is not None, "the policy has a topic"
+        place, offset = (batch.origin.source, -1) if reading is None else reading
+        own = [(TABLE_HEADER, table.encode())]
+        outbox.add(
+            self._letters,
+            batch.timestamps_ms[rows],
+            [ids[row][1] for row in rows],
+            [ids[row][2] for row in rows],
+            [letter_headers(place, offset, bad[ids[row]], own) for row in rows],
+        )
+        return kept, LeftOut(skipped=len(rows), dead_letters=len(rows))
 
     def add(self, place: TopicPartition, found: Mapping[int, RecordError]) -> None:
         """Leave these records out from now on, by offset."""
@@ -105,6 +156,10 @@ class Aside:
             place: {offset: error for offset, error in bad.items() if offset >= positions.get(place, 0)}
             for place, bad in self._bad.items()
         }
+
+    def forget_results(self) -> None:
+        """Forget the results: what was emitted so far is sealed."""
+        self._bad_results = {}
 
     def has(self, place: TopicPartition) -> bool:
         """Return whether any record of a partition is left out."""
@@ -131,6 +186,15 @@ class Aside:
         outbox.add(self._letters, out.timestamps_ms, out.keys, out.values, headers)
         left_out = LeftOut(skipped=skipped, dead_letters=skipped)
         return PickedRecords.of(records, np.flatnonzero(~known)), left_out
+
+
+def _result_ids(batch: Batch) -> list[ResultId]:
+    starts = [0] * len(batch) if batch.windows is None else batch.windows[0].tolist()
+    try:
+        values: Sequence[bytes | None] = batch.values.encoded()
+    except RowError:
+        values = [None] * len(batch)
+    return list(zip(starts, batch.keys.encoded(), values, strict=True))
 
 
 def letter_headers(place: TopicPartition, offset: int, error: RecordError, of_record: Sequence[Header]) -> list[Header]:

@@ -67,6 +67,7 @@ class ChannelInput:
     def _take_blocks(self, records: DecodedRecords) -> int:
         headers = records.headers if records.headers is not None else [()] * len(records)
         for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
+            self._context.reading = (self.topic_partition, offset)
             try:
                 self._take_block(offset, BlockHeader.from_headers(header), block or b"")
             except RowError as error:

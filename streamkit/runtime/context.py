@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from streamkit.records import NEVER_MS
-from streamkit.runtime.aside import Aside
+from streamkit.records import NEVER_MS, Batch, TopicPartition
+from streamkit.runtime.aside import Aside, LeftOut
 from streamkit.runtime.outbox import Outbox
 from streamkit.runtime.overlay import Overlay
 from streamkit.runtime.position import Run
@@ -23,6 +23,11 @@ class Counters:
     skipped: int = 0
     dead_letters: int = 0
 
+    def add(self, left_out: LeftOut) -> None:
+        """Count what was left out."""
+        self.skipped += left_out.skipped
+        self.dead_letters += left_out.dead_letters
+
 
 @dataclass(slots=True, kw_only=True)
 class TaskContext:
@@ -36,6 +41,8 @@ class TaskContext:
         internal: Blocks of repartition topics.
         aside: The source records that are left out.
         careful: Whether the key of each row is checked where the row is known, not of each group where it is not.
+        reading: Partition and offset of what was read last: a source record or a block.
+        emitted: Of each table whose results could not be taken, those results.
         stream_time_ms: The largest timestamp that any source of this task has shown, in whatever way it came here.
     """
 
@@ -44,6 +51,8 @@ class TaskContext:
     run: Run
     aside: Aside = field(default_factory=lambda: Aside({}, None))
     careful: bool = False
+    reading: tuple[TopicPartition, int] | None = None
+    emitted: dict[str, Batch] = field(default_factory=dict)
     outputs: Outbox = field(default_factory=Outbox)
     internal: Outbox = field(default_factory=Outbox)
     counters: Counters = field(default_factory=Counters)

@@ -13,7 +13,7 @@ from streamkit.broker import Broker, Producer, TopicDescription
 from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.log import DecodedRecords
 from streamkit.records import EncodedRecords, Header, TopicPartition
-from streamkit.runtime.aside import ATTEMPT_HEADER
+from streamkit.runtime.aside import ATTEMPT_HEADER, TABLE_HEADER
 from streamkit.runtime.build import transactional_id
 from streamkit.runtime.opening import read_to
 from streamkit.topology.names import dead_letter_topic
@@ -43,6 +43,8 @@ class DeadLetter:
         value: Of the record.
         headers: Of the record.
         retried: Whether it was sent back.
+        table: Of a result of this table: `key` and `value` are the result's, `source` is what the task had read last,
+            and there is no record to send back. None for a record.
     """
 
     partition: int
@@ -57,6 +59,7 @@ class DeadLetter:
     value: bytes | None
     headers: tuple[Header, ...]
     retried: bool
+    table: str | None = None
 
     @property
     def id(self) -> str:
@@ -97,6 +100,8 @@ def _letters(place: TopicPartition, parts: Sequence[DecodedRecords]) -> Iterator
             # A receipt, or what somebody else has written.
             continue
         said = {name: (data or b"").decode("utf-8", "replace") for name, data in own.items()}
+        rest = tuple(headers[len(_OWN) :])
+        table = rest[0][1] if rest and rest[0][0] == TABLE_HEADER else None
         yield DeadLetter(
             partition=place.partition,
             offset=offset,
@@ -108,8 +113,9 @@ def _letters(place: TopicPartition, parts: Sequence[DecodedRecords]) -> Iterator
             timestamp_ms=timestamp_ms,
             key=key,
             value=value,
-            headers=tuple(headers[len(_OWN) :]),
+            headers=rest if table is None else rest[1:],
             retried=offset in retried,
+            table=None if table is None else table.decode("utf-8", "replace"),
         )
 
 
@@ -136,13 +142,13 @@ def retry_letters(broker: Broker, job: str, ids: Collection[str] | None) -> tupl
     Args:
         broker: Of the job.
         job: Its name.
-        ids: Which; None: all that were not sent back before.
+        ids: Which; None: all records that were not sent back before.
 
     Returns:
         How many were sent back, and how many of `ids` had been before.
 
     Raises:
-        ConfigError: There is no letter of such an id. Nothing was sent.
+        ConfigError: There is no letter of such an id, or it is the result of a table. Nothing was sent.
         UnknownTopicError: The topic of one is gone, or has fewer partitions. Nothing was sent.
         RecordTooLargeError: A record does not fit any more. What was committed before stays, and is not sent again.
         ProducerFencedError: Somebody else does the same now.
@@ -156,7 +162,12 @@ def retry_letters(broker: Broker, job: str, ids: Collection[str] | None) -> tupl
                 f"the job {job!r} has no dead letter {unknown[0]!r}",
                 hint="streamkit dead-letters JOB list shows them by partition:offset",
             )
-        wanted = [letter for letter in letters.values() if ids is None or letter.id in ids]
+        _check_records([letters[one] for one in ids or ()])
+        wanted = (
+            [letter for letter in letters.values() if letter.id in ids]
+            if ids is not None
+            else [letter for letter in letters.values() if letter.table is None]
+        )
         waiting = [letter for letter in wanted if not letter.retried]
         _check_places(waiting, broker.admin.describe_topics())
         for some in _cut(waiting):
@@ -164,6 +175,15 @@ def retry_letters(broker: Broker, job: str, ids: Collection[str] | None) -> tupl
     finally:
         producer.close()
     return len(waiting), 0 if ids is None else len(wanted) - len(waiting)
+
+
+def _check_records(letters: Sequence[DeadLetter]) -> None:
+    for letter in letters:
+        if letter.table is not None:
+            raise ConfigError(
+                f"the dead letter {letter.id} is a result of the table {letter.table!r}, not a record to send back",
+                hint="mend the job; the table has its key, and emits it when it changes again, or in a replay",
+            )
 
 
 def _check_places(letters: Sequence[DeadLetter], topics: Mapping[str, TopicDescription]) -> None:

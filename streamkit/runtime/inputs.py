@@ -120,10 +120,10 @@ class SourceInput:
     def receive(self, records: DecodedRecords | PickedRecords) -> None:
         """Stamp records and hand them on, without those that are set aside."""
         context = self._context
+        context.reading = (self.topic_partition, int(records.offsets[-1]))
         if context.aside.has(self.topic_partition):
             records, left_out = context.aside.without(self.topic_partition, records, context.internal)
-            context.counters.skipped += left_out.skipped
-            context.counters.dead_letters += left_out.dead_letters
+            context.counters.add(left_out)
             if not len(records):
                 return
         self.receiving = records

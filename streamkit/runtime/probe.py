@@ -3,20 +3,22 @@
 One by one, each bad record would take the task back to its last commit.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from streamkit.errors import RecordError
 from streamkit.graph import Aggregation, Late, LogicalGraph
-from streamkit.records import TopicPartition
+from streamkit.records import Batch, TopicPartition
 from streamkit.runtime.aside import Aside, PickedRecords
 from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.position import Position
 from streamkit.runtime.task import Task
 from streamkit.state import MemoryStore
 
-__all__ = ["bad_records"]
+__all__ = ["bad_records", "bad_results"]
 
 _NOTHING: Final = Aside({}, None)
 
@@ -40,18 +42,37 @@ def bad_records(
     """
     believed = _alone(plan.topology.graph) | (set() if error.exact else {error.node})
     source = Task(plan, MemoryStore(), Position(), _NOTHING).source(place)
+    caught = _caught(len(records), lambda rows: source.receive(PickedRecords.of(records, rows)))
+    return {int(records.offsets[row]): one for row, one in caught.items() if one.node in believed}
+
+
+def bad_results(plan: TaskPlan, table: str, batch: Batch) -> dict[int, RecordError]:
+    """Return the errors of the results of a table that cannot be taken by what is behind it, by row.
+
+    Args:
+        plan: Of the task.
+        table: The aggregation.
+        batch: The results that were handed on when an error was raised.
+    """
+    aggregates = Task(plan, MemoryStore(), Position(), _NOTHING).aggregates
+    out = next(aggregate.out for aggregate in aggregates if aggregate.spec.node == table)
+    return _caught(len(batch), lambda rows: out.receive(batch.take(rows)))
+
+
+def _caught(count: int, attempt: Callable[[npt.NDArray[np.int64]], None]) -> dict[int, RecordError]:
+    """Return the errors of single rows: all are tried, then halves of what failed."""
     found: dict[int, RecordError] = {}
-    waiting = [(0, len(records))]
+    waiting = [(0, count)]
     while waiting:
         begin, end = waiting.pop()
         try:
-            source.receive(PickedRecords.of(records, np.arange(begin, end, dtype=np.int64)))
-        except RecordError as caught:
+            attempt(np.arange(begin, end, dtype=np.int64))
+        except RecordError as error:
             if end - begin > 1:
                 middle = (begin + end) // 2
                 waiting += [(middle, end), (begin, middle)]
-            elif caught.node in believed:
-                found[int(records.offsets[begin])] = caught
+            else:
+                found[begin] = error
     return found
 
 

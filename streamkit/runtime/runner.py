@@ -19,7 +19,7 @@ from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.commit import Commit, Observe, Publisher
 from streamkit.runtime.opening import Opened, open_task
 from streamkit.runtime.options import RunOptions
-from streamkit.runtime.probe import bad_records
+from streamkit.runtime.probe import bad_records, bad_results
 from streamkit.runtime.stores import Stores
 from streamkit.runtime.task import Sealed, Task
 from streamkit.seams import Clock
@@ -166,6 +166,10 @@ class TaskRunner:
             if not found:
                 raise error
             self._aside.add(place, found)
+        elif error.topic in self.task.context.emitted and self._aside.takes_results(error.topic, error):
+            batch = self.task.context.emitted[error.topic]
+            if not self._aside.add_results(error.topic, batch, bad_results(self.plan, error.topic, batch)):
+                raise error
         elif self._aside.lenient and not error.topic and not self._careful:
             # Groups know no records any more: the same rows again, each looked at where it is known.
             self._careful = True
@@ -215,6 +219,7 @@ class TaskRunner:
             return None
         self.committing.set()
         self._commit_soon = False
+        self._aside.forget_results()
         self._bytes_since = self._held_count_max = 0
         self._committed_ms = self._environment.clock.monotonic_ms()
         self._sealed_counts = self._counts()
@@ -297,4 +302,4 @@ def _aside_of(plan: TaskPlan) -> Aside:
     topic = dead_letter_topic(topology.job)
     count = plan.partition_counts.get(topic)
     letters = None if count is None else TopicPartition(topic, plan.partition % count)
-    return Aside(topology.graph.policies(), letters)
+    return Aside(topology.graph.policies(), letters, topology.graph.on_error)

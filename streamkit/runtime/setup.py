@@ -176,7 +176,7 @@ def _dead_letters(
 ) -> dict[str, tuple[int, Mapping[str, str]]]:
     """Return partition count and config of the topic of dead letters, if a source has some."""
     policies, topic = topology.graph.policies(), dead_letter_topic(topology.job)
-    if "dead_letter" not in policies.values():
+    if "dead_letter" not in (*policies.values(), topology.graph.on_error):
         return {}
     if topic in topics:
         return {topic: (topics[topic].partition_count, {})}

@@ -58,7 +58,7 @@ class _Compiler:
         """Refuse to read or write by hand what the job keeps for itself."""
         internal = {repartition_topic(self._graph.job, name) for name in self._shuffles.values()}
         internal |= {changelog_topic(self._graph.job, node.name) for node in self._stores}
-        if "dead_letter" in self._graph.policies().values():
+        if "dead_letter" in (*self._graph.policies().values(), self._graph.on_error):
             internal.add(dead_letter_topic(self._graph.job))
         for node in self._graph.nodes:
             if isinstance(node, Source | Sink) and node.topic in internal:

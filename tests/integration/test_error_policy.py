@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from crashes import Power, PowerCut, opened
 
-from streamkit import Job, agg
+from streamkit import Job, Tumbling, agg
 from streamkit.broker import Broker, open_broker
 from streamkit.errors import ConfigError, DefinitionError, ProcessingError, TopologyError, UnknownTopicError
 from streamkit.graph.nodes import OnError
@@ -269,3 +270,52 @@ def test_the_topic_of_dead_letters_is_not_written_by_hand() -> None:
     job.stream(SALES).to("shop.dead_letter")
     with pytest.raises(TopologyError, match="an internal topic of job 'shop'"):
         compile_graph(job.build())
+
+
+def cautious(count: int) -> int:
+    if count == 2:
+        raise ValueError("two is too few")
+    return count
+
+
+def counting(*, windowed: bool, on_error: OnError = "dead_letter") -> Job:
+    """Return a job whose results fail behind the shuffle: for every key that came twice."""
+    job = Job("counting", on_error=on_error)
+    group = job.stream(SALES, value=Sale).group_by("name", type=str, name="by_name", shards=1)
+    if windowed:
+        table: Any = group.window(Tumbling(to_timedelta(10), grace=to_timedelta(0)))
+        table.count(name="counts").to_stream().map(cautious).to(NAMES)
+    else:
+        group.count(name="counts").map_values(cautious).to(NAMES)
+    return job
+
+
+def to_timedelta(size_ms: int) -> timedelta:
+    return timedelta(milliseconds=size_ms)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+def test_a_result_that_fails_behind_a_shuffle_is_left_out_alone(broker: Broker, windowed: bool) -> None:
+    names = ["a", "b", "b", "c", "d", "d", "e", "e", "e"]
+    send(broker, [b'{"name": "%s", "amount": 1}' % name.encode() for name in names])
+    summary = run(broker, counting(windowed=windowed))
+    assert (summary.skipped, summary.dead_letters) == (2, 2)
+    assert sorted(records_of(broker, NAMES)) == [(b"a", b"1"), (b"c", b"1"), (b"e", b"3")]
+    letters = read_letters(broker, "counting")
+    assert [(letter.key, letter.value) for letter in letters] == [(b"b", b"2"), (b"d", b"2")]
+    for letter in letters:
+        assert (letter.table, letter.node, letter.reason) == ("counts", "cautious", "ValueError: two is too few")
+        assert letter.source == TopicPartition("counting-by_name-repartition", 0), "what the task had read"
+        assert letter.source_offset >= 0
+    assert retry_letters(broker, "counting", None) == (0, 0), "there is no record to send back"
+    with pytest.raises(ConfigError, match="is a result of the table 'counts'"):
+        retry_letters(broker, "counting", [letters[0].id])
+
+
+def test_results_have_the_policy_of_the_job_not_of_a_source(broker: Broker) -> None:
+    send(broker, [good(1), good(2)])
+    job = Job("counting")
+    group = job.stream(SALES, value=Sale, on_error="skip").group_by("name", type=str, name="by_name", shards=1)
+    group.count(name="counts").map_values(cautious).to(NAMES)
+    with pytest.raises(ProcessingError, match="two is too few"):
+        run(broker, job)

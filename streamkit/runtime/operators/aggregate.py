@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from streamkit.errors import RecordError
 from streamkit.graph import AnyWindow, Emit
 from streamkit.records import NEVER_MS, Batch, Origin, TopicPartition
 from streamkit.runtime.context import TaskContext
@@ -254,7 +255,15 @@ class AggregateOperator:
             published_ms=self.spec.published_ms,
             windows=windows,
         )
-        self.out.receive(Batch(origin, results.keys, results.values))
+        batch = Batch(origin, results.keys, results.values)
+        if self._context.aside.has_results(self.spec.node):
+            batch, left_out = self._context.aside.without_results(batch, self._context.reading, self._context.internal)
+            self._context.counters.add(left_out)
+        try:
+            self.out.receive(batch)
+        except RecordError:
+            self._context.emitted[self.spec.node] = batch
+            raise
 
 
 def _chunks(pairs: Iterable[tuple[bytes, bytes]]) -> Iterable[list[tuple[bytes, bytes]]]:
