@@ -4,7 +4,7 @@ One by one, each bad record would take the task back to its last commit.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ from streamkit.state import MemoryStore
 __all__ = ["bad_records", "bad_results"]
 
 _NOTHING: Final = Aside({}, None)
+_ROWS_TOGETHER: Final = 128
+"""Fewer cost more calls, more cost more rows for each bad one."""
+
+Rows: TypeAlias = npt.NDArray[np.int64]
 
 
 def bad_records(
@@ -28,7 +32,7 @@ def bad_records(
 ) -> dict[int, RecordError]:
     """Return the errors of the records that are bad by themselves, whatever came before them, by offset.
 
-    Records are tried in halves, down to single ones. What a fold or the reader of late rows says is not believed: here
+    What a fold or the reader of late rows says is not believed: here
     is neither the state nor the watermark that it would meet. But a node that failed on several records at once is,
     as there is no other way to tell which it was.
 
@@ -38,11 +42,16 @@ def bad_records(
         records: What was handed on when the error was raised.
         error: That error.
 
-    Cost: what it takes to process the records, about twice for one bad record; per bad record, some more of it.
+    Cost: what it takes to process the records, and for each bad one some of them again.
     """
     believed = _alone(plan.topology.graph) | (set() if error.exact else {error.node})
     source = Task(plan, MemoryStore(), Position(), _NOTHING).source(place)
-    caught = _caught(len(records), lambda rows: source.receive(PickedRecords.of(records, rows)))
+
+    def row_of(caught: RecordError) -> int | None:
+        known = caught.exact and caught.node in believed and (caught.topic, caught.partition) == place
+        return int(np.searchsorted(records.offsets, caught.offset)) if known else None
+
+    caught = _caught(len(records), lambda rows: source.receive(PickedRecords.of(records, rows)), row_of)
     return {int(records.offsets[row]): one for row, one in caught.items() if one.node in believed}
 
 
@@ -56,23 +65,35 @@ def bad_results(plan: TaskPlan, table: str, batch: Batch) -> dict[int, RecordErr
     """
     aggregates = Task(plan, MemoryStore(), Position(), _NOTHING).aggregates
     out = next(aggregate.out for aggregate in aggregates if aggregate.spec.node == table)
-    return _caught(len(batch), lambda rows: out.receive(batch.take(rows)))
+    return _caught(len(batch), lambda rows: out.receive(batch.take(rows)), lambda _: None)
 
 
-def _caught(count: int, attempt: Callable[[npt.NDArray[np.int64]], None]) -> dict[int, RecordError]:
-    """Return the errors of single rows: all are tried, then halves of what failed."""
+def _caught(
+    count: int, attempt: Callable[[Rows], None], row_of: Callable[[RecordError], int | None]
+) -> dict[int, RecordError]:
+    """Return the errors of single rows: some rows are tried together, then without the bad one, or in halves.
+
+    Args:
+        count: How many rows there are.
+        attempt: Raises the error of one of the rows that it is given.
+        row_of: Returns which one, None if the error does not say.
+    """
     found: dict[int, RecordError] = {}
-    waiting = [(0, count)]
+    every = np.arange(count, dtype=np.int64)
+    waiting = [every[begin : begin + _ROWS_TOGETHER] for begin in range(0, count, _ROWS_TOGETHER)]
     while waiting:
-        begin, end = waiting.pop()
+        rows = waiting.pop()
         try:
-            attempt(np.arange(begin, end, dtype=np.int64))
+            attempt(rows)
         except RecordError as error:
-            if end - begin > 1:
-                middle = (begin + end) // 2
-                waiting += [(middle, end), (begin, middle)]
+            row = row_of(error)
+            if len(rows) == 1:
+                found[int(rows[0])] = error
+            elif row is not None and row in rows:
+                found[row] = error
+                waiting.append(rows[rows != row])
             else:
-                found[begin] = error
+                waiting += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
     return found
 
 
