@@ -143,12 +143,16 @@ class Aside:
         )
         return kept, LeftOut(skipped=len(rows), dead_letters=len(rows))
 
-    def add(self, place: TopicPartition, found: Mapping[int, RecordError]) -> None:
-        """Leave these records out from now on, by offset."""
-        self._bad.setdefault(place, {}).update(found)
+    def add(self, place: TopicPartition, found: Mapping[int, RecordError]) -> bool:
+        """Leave these records out from now on, by offset; return whether any of them is new."""
+        known = self._bad.setdefault(place, {})
+        if found.keys() <= known.keys():
+            return False
+        known.update(found)
         offset = min(found)
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         _log.warning("record %s offset %d%s: set aside (%s)", place, offset, more, found[offset].primary)
+        return True
 
     def keep_from(self, positions: Mapping[TopicPartition, int]) -> None:
         """Forget the records below what is committed of each partition."""

@@ -163,9 +163,9 @@ class TaskRunner:
             found = bad_records(self.plan, place, picked, error)
             if not found and error.exact:
                 found = {error.offset: error}
-            if not found:
+            if not self._aside.add(place, found):
+                # Nothing more to leave out: it would come back for ever.
                 raise error
-            self._aside.add(place, found)
         elif error.topic in self.task.context.emitted and self._aside.takes_results(error.topic, error):
             batch = self.task.context.emitted[error.topic]
             if not self._aside.add_results(error.topic, batch, bad_results(self.plan, error.topic, batch)):

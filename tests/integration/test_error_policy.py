@@ -165,6 +165,25 @@ def test_a_merge_that_fails_stops_the_run_under_any_policy(broker: Broker) -> No
         run(broker, job_of())
 
 
+def test_a_fold_that_fails_without_the_state_that_it_has_is_not_taken_for_bad(broker: Broker) -> None:
+    """The search for more bad records has no state, so what it hears of folds says nothing."""
+
+    def never_first(total: int, sale: Sale) -> int:
+        if sale.name == "later" and not total:
+            raise ValueError("there is no total yet")
+        return total + sale.amount
+
+    job = Job("shop", on_error="dead_letter")
+    sales = job.stream(SALES, key=str, value=Sale)
+    sales.map(named).to(NAMES)
+    sales.group_by_key().aggregate(never_first, initial=int, name="totals").to(TOTALS)
+    send(broker, [good(1)])
+    run(broker, job)
+    send(broker, [good(-2), b'{"name": "later", "amount": 4}'])
+    assert run(broker, job).skipped == 1
+    assert records_of(broker, TOTALS)[-1] == (b"key", b"5")
+
+
 class Stop(BaseException):
     """The process is gone."""
 

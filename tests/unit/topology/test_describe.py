@@ -234,3 +234,11 @@ def test_a_task_that_reads_many_topics_names_them_over_several_lines() -> None:
     assert all(line.startswith("    readings_of_station_") for line in more)
     assert " ".join([heading, *more]).count("readings_of_station_") == 5
     assert max(len(heading), *map(len, more)) <= 100
+
+
+def test_a_source_says_what_is_done_with_its_bad_records_unless_they_stop_the_run() -> None:
+    job = Job("careful", on_error="skip")
+    for topic, policy in (("a", None), ("b", "dead_letter"), ("c", "fail")):
+        job.stream(topic, value=str, on_error=policy).to("out")  # type: ignore[arg-type]  # one of its words
+    nodes = nodes_of(job)
+    assert [nodes[topic]["details"].get("on_error") for topic in "abc"] == ["skip", "dead_letter", None]
