@@ -4,7 +4,9 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
+from edited_jobs import SAFE, Bid
 
 from streamkit import Job, Stream
 from streamkit.broker import Broker, open_broker
@@ -113,3 +115,23 @@ def test_two_names_with_one_store_index_are_refused() -> None:
     by_word.count(name=other)
     with pytest.raises(TopologyError, match=f"'{one}' and '{other}' of job 'clash' would share their keys"):
         compile_graph(job.build())
+
+
+@pytest.mark.parametrize("jobs", SAFE.values(), ids=SAFE)
+def test_what_the_lock_calls_safe_runs_on_from_where_the_job_was(
+    broker: Broker, jobs: Callable[[], tuple[Job, Job]]
+) -> None:
+    was, now = jobs()
+    sources = {"bids": b"", "others": b"", "more": b"", "words": b""}
+    for topic in sources:
+        broker.admin.create_topic(topic, 1)
+    for job, price in ((was, 5), (now, 7)):
+        bid = msgspec.json.encode(Bid(auction=1, price=price, at=price * 1000))
+        producer = broker.producer()
+        for topic in sources:
+            records = EncodedRecords.to_append(timestamps_ms=[0], keys=[None], values=[bid])
+            producer.send(TopicPartition(topic, 0), records)
+        producer.close()
+        run(broker, job, None)
+    committed = broker.group("edited").committed()
+    assert committed[TopicPartition("bids", 0)].offset == 2
