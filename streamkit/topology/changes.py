@@ -263,6 +263,9 @@ def _window(name: str, was: LockedWindow | None, now: LockedWindow | None) -> Ch
     if was.size_ms != now.size_ms:
         what = f"the windows of {name!r} were of {was.size_ms} ms, and are to be of {now.size_ms} ms"
         return _needs_replay((name,), what)
+    if was.advance_ms != now.advance_ms:
+        what = f"a window of {name!r} began each {was.advance_ms} ms, and is to begin each {now.advance_ms} ms"
+        return _needs_replay((name,), what)
     what = f"the grace of {name!r} was {was.grace_ms} ms, and is to be {now.grace_ms} ms"
     if now.grace_ms < was.grace_ms:
         return _safe((name,), f"{what} from now on")

@@ -160,13 +160,18 @@ def _folding(node: Aggregation) -> dict[str, Any]:
         return {"merge": "none" if how.merge is None else getattr(how.merge, "__name__", "a function")}
     if isinstance(how, Reduce):
         return {"order": "any" if how.commutative else "as it came"}
-    columns = [f"{name} = {_aggregate(one)}" for name, one in how.aggregates.items()]
+    columns = [f"{name} = {aggregate_text(one, one.column)}" for name, one in how.aggregates.items()]
     return {} if how.scalar else {"columns": columns}
 
 
-def _aggregate(one: Aggregate) -> str:
-    """Return an aggregate with all that its results depend on, near to what its author wrote."""
-    said = [] if one.column is None else [one.column]
+def aggregate_text(one: Aggregate, column: str | None) -> str:
+    """Return an aggregate with all that its results depend on, near to what its author wrote.
+
+    Args:
+        one: The aggregate.
+        column: What is to stand for its column.
+    """
+    said = [] if column is None else [column]
     if one.by is not None:
         said.append(f"by={one.by}")
     if one.limit:

@@ -14,7 +14,7 @@ from streamkit.errors import ConfigError
 from streamkit.graph import Aggregation, Columns, KeyBy, LogicalGraph, Node, Sink, Source, Window
 from streamkit.serde import key_serde, value_serde
 from streamkit.serde.schema import fields_of
-from streamkit.topology.describing import describe
+from streamkit.topology.describing import aggregate_text, describe
 from streamkit.topology.description import NodeDescription
 from streamkit.topology.model import Topology
 
@@ -37,9 +37,10 @@ class LockedSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedWindow:
-    """The windows of a store, in ms."""
+    """The windows of a store, in ms; `advance_ms` is the size where they do not overlap."""
 
     size_ms: int
+    advance_ms: int
     grace_ms: int
 
 
@@ -179,7 +180,9 @@ def _store(topology: Topology, node: Aggregation, shuffle: str | None, described
         kind=described.kind,
         key=key_serde(topology.plans[node.inputs[0]].key_type).name,
         value=_stored_text(topology, node),
-        window=None if window is None else LockedWindow(size_ms=window.size_ms, grace_ms=window.grace_ms),
+        window=None
+        if window is None
+        else LockedWindow(size_ms=window.size_ms, advance_ms=window.advance_ms, grace_ms=window.grace_ms),
         emit=node.emit,
         shuffle=shuffle,
         sources=tuple(sorted(_topics_above(topology.graph, node))),
@@ -200,7 +203,8 @@ def _stored_text(topology: Topology, node: Aggregation) -> str:
     made = []
     for name, one in node.how.aggregates.items():
         dtype = schema.get(one.column) if one.column is not None else None
-        made.append(f"{name} = {one.kind}({one.column or ''}{'' if dtype is None else f': {dtype}'})")
+        column = one.column if dtype is None else f"{one.column}: {dtype}"
+        made.append(f"{name} = {aggregate_text(one, column)}")
     return ", ".join(made)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from streamkit import EventTime, Job, Tumbling, agg
+from streamkit import EventTime, Hopping, Job, Tumbling, agg
 
 
 class Bid(msgspec.Struct):
@@ -49,7 +49,7 @@ def edited(
     key: Any = "auction",
     shards: int = 2,
     best: Any = None,
-    window: Tumbling | None = TEN_SECONDS,
+    window: Tumbling | Hopping | None = TEN_SECONDS,
     emit: Any = "final",
     slack: int = 0,
     at: Any = "at",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from edited_jobs import SAFE, FloatBid, Less, More, edited, folded, second, twice_grouped, unmerged
 
-from streamkit import Job, Tumbling, agg
+from streamkit import Hopping, Job, Tumbling, agg
 from streamkit.errors import ConfigError
 from streamkit.topology import compile_graph
 from streamkit.topology.changes import Change, changes_between
@@ -22,6 +22,15 @@ NEEDS_REPLAY: dict[str, tuple[Callable[[], tuple[Job, Job]], set[str]]] = {
     "another column": (lambda: (edited(), edited(best=agg.max("at"))), {"hot"}),
     "a column of another type": (lambda: (edited(), edited(bid=FloatBid)), {"hot"}),
     "windows of another size": (lambda: (edited(), edited(window=Tumbling(second(20), grace=second(0)))), {"hot"}),
+    "windows that overlap": (
+        lambda: (edited(), edited(window=Hopping(second(10), advance=second(5), grace=second(0)))),
+        {"hot"},
+    ),
+    "a row chosen by another column": (
+        lambda: (edited(best=agg.arg_max("at", by="price")), edited(best=agg.arg_max("at", by="at"))),
+        {"hot"},
+    ),
+    "more of the largest": (lambda: (edited(best=agg.top_k("price", 2)), edited(best=agg.top_k("price", 3))), {"hot"}),
     "no windows": (lambda: (edited(), edited(window=None)), {"hot"}),
     "windows": (lambda: (edited(window=None), edited()), {"hot"}),
     "more grace": (lambda: (edited(), edited(window=Tumbling(second(10), grace=second(5)))), {"hot"}),
