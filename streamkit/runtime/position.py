@@ -74,7 +74,8 @@ class Position:
     """How far a task is.
 
     `transaction` counts its commits. `ended_run` is the bounded run it has finished or left (0: none). `counters` are
-    totals over all runs; `digests` hold each store's digest as text.
+    totals over all runs; `digests` hold each store's digest as text, `entries` that of what this transaction wrote to
+    the store's changelog, if it wrote anything.
     """
 
     transaction: int = 0
@@ -82,6 +83,7 @@ class Position:
     ended_run: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the compact JSON form; `from_json` reads it back."""
@@ -100,7 +102,7 @@ class Position:
             ],
             "n": dict(self.counters),
             "d": dict(self.digests),
-        }
+        } | ({"c": dict(self.entries)} if self.entries else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Position":
@@ -116,7 +118,14 @@ class Position:
             )
             for topic, partition, next_offset, max_timestamp_ms, channels in data["in"]
         }
-        return cls(transaction=data["txn"], inputs=inputs, ended_run=data["run"], counters=data["n"], digests=data["d"])
+        return cls(
+            transaction=data["txn"],
+            inputs=inputs,
+            ended_run=data["run"],
+            counters=data["n"],
+            digests=data["d"],
+            entries=data.get("c", {}),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from streamkit.runtime.inputs import SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator
 from streamkit.runtime.overlay import Generation, Overlay
 from streamkit.runtime.position import Note, Position
-from streamkit.state import POSITION_KEY, StateStore
+from streamkit.state import POSITION_KEY, EntriesDigest, StateStore
 
 __all__ = ["Sealed", "Task"]
 
@@ -173,8 +173,8 @@ class Task:
         for writer in self._parts.writers:
             writer.seal()
         self._transaction += 1
-        position = self._position()
         generation = self._overlay.freeze()
+        position = self._position(generation)
         self._dirty = False
         stateful = bool(self.plan.sub.stores)
         return Sealed(
@@ -190,14 +190,25 @@ class Task:
         """Learn that the sealed transaction was committed and the store has taken it."""
         self._overlay.applied()
 
-    def _position(self) -> Position:
+    def _position(self, generation: Generation) -> Position:
         return Position(
             transaction=self._transaction,
             inputs={place: reader.position() for place, reader in self._parts.inputs.items()},
             ended_run=self._ended_run,
             counters=asdict(self.context.counters),
             digests={aggregate.spec.node: aggregate.digest.to_text() for aggregate in self._parts.aggregates},
+            entries=self._entries(generation),
         )
+
+    def _entries(self, generation: Generation) -> dict[str, str]:
+        """Return the digest of what goes to each changelog, in its order."""
+        texts = {}
+        for store in self.plan.sub.stores:
+            if entries := generation.log.get(store.index):
+                digest = EntriesDigest()
+                digest.add(list(entries), list(entries.values()))
+                texts[store.name] = digest.to_text()
+        return texts
 
     def _changelogs(self, generation: Generation, position: Position) -> dict[TopicPartition, EncodedRecords]:
         """Return the entries of each store that changed, and of the first one always: it carries the position."""

@@ -1,11 +1,13 @@
 """Local state: one ordered store of bytes for each task, changed by whole commits.
 
 `protocols` says what a store is; `rocksdb` keeps one on disk, `memory` in memory. `keys` lays out the keys, `digest`
-sums up the contents, `directory` says whose files they are.
+sums up the contents, `ranges` by ranges of keys, `entries` what a changelog got; `directory` says whose files they
+are.
 """
 
 from streamkit.state.digest import Digest
 from streamkit.state.directory import StateDirectory
+from streamkit.state.entries import EntriesDigest
 from streamkit.state.keys import (
     POSITION_KEY,
     split_window_key,
@@ -23,6 +25,7 @@ __all__ = [
     "POSITION_KEY",
     "Changes",
     "Digest",
+    "EntriesDigest",
     "MemoryStore",
     "RocksDBResources",
     "RocksDBStore",

@@ -58,6 +58,12 @@ class Digest:
         come = _hashes(keys, new_values)
         self._move(len(come) - len(gone), sum(come) - sum(gone))
 
+    def plus(self, other: "Digest") -> "Digest":
+        """Return the digest of the pairs of both, which have no key in common."""
+        both = Digest()
+        both.pair_count, both.total = self.pair_count + other.pair_count, (self.total + other.total) & _MASK
+        return both
+
     def to_text(self) -> str:
         """Return the compact text form; `from_text` reads it back."""
         return f"{self.pair_count}:{self.total:x}"
