@@ -75,7 +75,7 @@ class Position:
 
     `transaction` counts its commits. `ended_run` is the bounded run it has finished or left (0: none). `counters` are
     totals over all runs; `digests` hold each store's digest as text, `entries` that of what this transaction wrote to
-    the store's changelog, if it wrote anything.
+    each store's changelog, where it wrote anything: None where nobody digested it.
     """
 
     transaction: int = 0
@@ -83,7 +83,7 @@ class Position:
     ended_run: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
-    entries: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the compact JSON form; `from_json` reads it back."""
@@ -102,7 +102,7 @@ class Position:
             ],
             "n": dict(self.counters),
             "d": dict(self.digests),
-        } | ({"c": dict(self.entries)} if self.entries else {})
+        } | ({} if self.entries is None else {"c": dict(self.entries)})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Position":
@@ -124,7 +124,7 @@ class Position:
             ended_run=data["run"],
             counters=data["n"],
             digests=data["d"],
-            entries=data.get("c", {}),
+            entries=data.get("c"),
         )
 
 

@@ -200,8 +200,10 @@ class Task:
             entries=self._entries(generation),
         )
 
-    def _entries(self, generation: Generation) -> dict[str, str]:
+    def _entries(self, generation: Generation) -> dict[str, str] | None:
         """Return the digest of what goes to each changelog, in its order."""
+        if not self.plan.sub.stores:
+            return None
         texts = {}
         for store in self.plan.sub.stores:
             if entries := generation.log.get(store.index):

@@ -5,6 +5,8 @@
     STATE_DIR/<job>/<task>.lock          held while the directory is open; never removed
                     <task>/owner         whose state this is, JSON
                     <task>/rocksdb/      the store
+                    <task>/restoring/    a store that is being built, to take its place
+                    <task>/replaced/     the store whose place was taken, while it is being removed
                     <task>.damaged-<n>/  the directory last set aside, with the reason in a file
 
 The lock lies beside the directory, so that setting the directory aside does not give the lock away. State is never
@@ -26,6 +28,10 @@ _FORMAT: Final = 1
 _JOB_NAME: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")
 _TASK_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 """No dots: `<task>.lock` and `<task>.damaged-<n>` can then never be another task's directory."""
+_STORE: Final = "rocksdb"
+_BESIDE: Final = "restoring"
+_REPLACED: Final = "replaced"
+_LEFT_BEHIND: Final = (_REPLACED, _BESIDE, f"{_BESIDE}.table", f"{_STORE}.table")
 _OWNER_BYTES_MAX: Final = 64 * 1024
 
 
@@ -96,7 +102,30 @@ class StateDirectory:
     @property
     def store_path(self) -> str:
         """Where the store goes; the directory above it exists."""
-        return f"{self.path}/rocksdb"
+        return f"{self.path}/{_STORE}"
+
+    def begin_beside(self) -> str:
+        """Return the path for a new store, built beside the one that is there; what an earlier one left is removed."""
+        for name in _LEFT_BEHIND:
+            self._fs.remove(f"{self.path}/{name}")
+        return f"{self.path}/{_BESIDE}"
+
+    def take_beside(self) -> None:
+        """Put the store that was built beside in the place of the one that is there.
+
+        Both must be closed. A crash in between leaves the old store, or none, or the new one, whole.
+        """
+        if _STORE in self._fs.list(self.path):
+            self._fs.rename(self.store_path, f"{self.path}/{_REPLACED}")
+        self._fs.rename(f"{self.path}/{_BESIDE}", self.store_path)
+        self._fs.remove(f"{self.path}/{_REPLACED}")
+
+    def empty(self) -> None:
+        """Remove the store, which must be closed, and all that was set aside; the lock stays held."""
+        for name in self._set_aside_before():
+            self._fs.remove(f"{self._job_path}/{name}")
+        self._fs.remove(self.path)
+        self._start()
 
     def set_aside(self, reason: str) -> None:
         """Rename the directory to `<task>.damaged-<n>` and go on with an empty one; the lock stays held.
@@ -121,7 +150,8 @@ class StateDirectory:
 
     def _claim(self) -> None:
         """Make the directory ours, unless it is somebody else's."""
-        if not {"owner", "rocksdb"} & set(self._fs.list(self.path)):
+        there = set(self._fs.list(self.path))
+        if not {"owner", _STORE} & there:
             self._start()
             return
         owner = self._read_owner()
@@ -141,6 +171,9 @@ class StateDirectory:
             )
         elif owner.log_id != self._owner.log_id:
             self.set_aside(f"its state comes from the log {owner.log_id}, not from {self._owner.log_id}")
+        elif {_REPLACED, _BESIDE} <= there and _STORE not in there:
+            # The new store was whole before the old one was moved away.
+            self.take_beside()
 
     def _start(self) -> None:
         self._fs.make_dirs(self.path)

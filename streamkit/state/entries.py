@@ -24,11 +24,11 @@ class EntriesDigest:
     an entry.
     """
 
-    __slots__ = ("_keys", "_lengths", "_values", "entry_count")
+    __slots__ = ("_keys", "_lengths", "_values", "entry_count", "size_bytes")
 
     def __init__(self) -> None:
         """Start with no entry."""
-        self.entry_count = 0
+        self.entry_count = self.size_bytes = 0
         self._keys, self._values, self._lengths = xxh3_128(), xxh3_128(), xxh3_128()
 
     def add(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
@@ -39,8 +39,10 @@ class EntriesDigest:
         lengths = np.empty((len(keys), 2), dtype="<i8")
         lengths[:, 0] = list(map(len, keys))
         lengths[:, 1] = [_ABSENT if value is None else len(value) for value in values]
-        self._keys.update(b"".join(keys))
-        self._values.update(b"".join(filter(None, values)))
+        all_keys, all_values = b"".join(keys), b"".join(filter(None, values))
+        self._keys.update(all_keys)
+        self._values.update(all_values)
+        self.size_bytes += len(all_keys) + len(all_values)
         self._lengths.update(lengths.tobytes())
         self.entry_count += len(keys)
 

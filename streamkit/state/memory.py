@@ -67,6 +67,11 @@ class MemoryStore:
                         self._order = None
                     self._pairs[key] = value
 
+    def ingest(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Apply the values, and flush."""
+        self.write(Changes(values=values))
+        self.flush()
+
     def flush(self) -> None:
         """Keep a copy of everything written, for `survivor`.
 

@@ -39,6 +39,13 @@ class StateStore(Protocol):
         """Apply all changes atomically; after a crash either all or none of them are there."""
         ...
 
+    def ingest(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Apply many values at once, as a table that was sorted beforehand; None deletes a key.
+
+        It is durable on return. Much faster than `write` for many values, much slower for few.
+        """
+        ...
+
     def flush(self) -> None:
         """Return once everything written survives the death of the process."""
         ...

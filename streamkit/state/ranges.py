@@ -51,14 +51,14 @@ class RangeDigests:
         Cost: about 0.3 us a pair, beside getting it.
         """
         begins, digests, range_rows = [b""], [Digest()], _RANGE_ROWS_MIN
-        for keys, values in _columns(pairs):
+        for some in _parts(pairs):
             if digests[-1].pair_count >= range_rows:
-                begins.append(keys[0])
+                begins.append(some[0][0])
                 digests.append(Digest())
             if len(begins) > _RANGES_MAX:
                 begins, digests = begins[::2], [one.plus(other) for one, other in _two_by_two(digests)]
                 range_rows *= 2
-            digests[-1].add(keys, values)
+            digests[-1].add_pairs(some)
         return cls(begins, digests)
 
     @classmethod
@@ -66,14 +66,14 @@ class RangeDigests:
         """Digest the pairs of a store, in the order of their keys, in the ranges of another one."""
         digests = [Digest() for _ in other.begins]
         index = 0
-        for keys, values in _columns(pairs):
+        for some in _parts(pairs):
             start = 0
-            while start < len(keys):
+            while start < len(some):
                 following = other.begins[index + 1] if index + 1 < len(digests) else None
-                end = len(keys) if following is None else bisect_left(keys, following, start)
-                digests[index].add(keys[start:end], values[start:end])
+                end = len(some) if following is None else bisect_left(some, (following,), start)
+                digests[index].add_pairs(some[start:end])
                 start = end
-                index += end < len(keys)
+                index += end < len(some)
         return cls(other.begins, digests)
 
     @property
@@ -114,12 +114,11 @@ class RangeDigests:
         )
 
 
-def _columns(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
+def _parts(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
     upcoming = iter(pairs)
     row_count = _RANGE_ROWS_MIN
     while some := list(itertools.islice(upcoming, row_count)):
-        keys, values = zip(*some, strict=True)
-        yield keys, values
+        yield some
         row_count = min(row_count * 2, _ROWS)
 
 

@@ -13,12 +13,15 @@ Invariants:
 Not here: when to flush, and the position that goes into each batch (`runtime`).
 """
 
+import collections
 import contextlib
+import operator
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
+import numpy as np
 import rocksdict
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, RdictIter, WriteBatch, WriteOptions
 
@@ -32,6 +35,7 @@ _WRITE_BUFFER_BYTES_MAX: Final = 32 * _MIB
 _SCAN_ROWS_FIRST: Final = 16
 _SCAN_ROWS_MAX: Final = 1024
 _BLOOM_BITS: Final = 10
+_NUMPY_KEYS_MIN: Final = 1000
 
 
 class RocksDBResources:
@@ -94,7 +98,7 @@ class RocksDBStore:
             StoreDamagedError: A file is damaged or missing. The files are as they were.
             StateError: The disk refuses.
         """
-        self.path = path
+        self.path, self._resources = path, resources
         self._db: Rdict | None = None
         self._cursors: weakref.WeakSet[_Cursor] = weakref.WeakSet()
         # Where tables lie but CURRENT is gone, RocksDB would start a new, empty database over them.
@@ -159,6 +163,38 @@ class RocksDBStore:
                 # `flush` waits outside the GIL. The batch is used up even though it failed.
                 self.flush()
                 self._opened().write(_batch(changes), _WAITING)
+
+    def ingest(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Sort the values into a table beside the database and hand it over; None deletes a key.
+
+        A crash leaves all of it or nothing, and perhaps the file `<path>.table`, which the next call overwrites.
+
+        Cost: 0.5 us a value of 100 B for sorting, as much for the table; the disk's time. Memory for the keys in order.
+
+        Raises:
+            StoreDamagedError, StateError: As of `write`. Nothing was applied.
+        """
+        db = self._opened()
+        if not values:
+            return
+        path = f"{self.path}.table"
+        with _translated(self.path):
+            writer = rocksdict.SstFileWriter(self._resources.options(create=False))
+            writer.open(path)
+            keys, sorted_values = _sorted(values)
+            if None in values.values():
+                for key, value in zip(keys, sorted_values, strict=True):
+                    if value is None:
+                        del writer[key]
+                    else:
+                        writer[key] = value
+            else:
+                # In C, without a step in Python for each.
+                collections.deque(map(writer.__setitem__, keys, sorted_values), maxlen=0)
+            writer.finish()
+            moving = rocksdict.IngestExternalFileOptions()
+            moving.set_move_files(True)
+            db.ingest_external_file([path], moving)
 
     def flush(self) -> None:
         """Write what is in memory to a table and sync it."""
@@ -234,6 +270,16 @@ class _Cursor:
 
     def drop(self) -> None:
         self._iterator = None
+
+
+def _sorted(values: Mapping[bytes, bytes | None]) -> tuple[Sequence[bytes], Sequence[bytes | None]]:
+    """Return keys and values in the order of the keys; keys of one length are sorted by numpy, in half the time."""
+    keys = list(values)
+    if len(keys) < _NUMPY_KEYS_MIN or len(set(map(len, keys))) > 1 or not keys[0]:
+        keys.sort()
+        return keys, [values[key] for key in keys]
+    order = operator.itemgetter(*np.argsort(np.array(keys, dtype=f"S{len(keys[0])}"), kind="stable").tolist())
+    return order(keys), order(list(values.values()))
 
 
 def _write_options(*, no_slowdown: bool) -> WriteOptions:

@@ -135,3 +135,25 @@ def test_a_store_knows_about_how_large_it_is(store: StateStore) -> None:
     fill(store, 20_000)
     store.flush()
     assert store.size_bytes() > before_bytes + 50_000
+
+
+def test_ingested_values_hide_older_ones_and_none_deletes(store: StateStore) -> None:
+    store.write(Changes(values={b"a": b"1", b"b": b"2", b"c": b"3"}))
+    store.ingest({b"d": b"4", b"b": None, b"a": b"new", b"x": None})
+    assert everything(store) == [(b"a", b"new"), (b"c", b"3"), (b"d", b"4")]
+    store.ingest({b"c": b"newer", b"d": b"5"})
+    store.ingest({b"d": None})
+    assert store.get_many([b"a", b"b", b"c", b"d"]) == [b"new", None, b"newer", None]
+
+
+def test_what_is_written_after_an_ingest_hides_it_and_ingesting_nothing_is_fine(store: StateStore) -> None:
+    store.ingest({})
+    store.ingest({b"a": b"1", b"": b"empty key"})
+    store.write(Changes(values={b"a": b"2"}))
+    assert everything(store) == [(b"", b"empty key"), (b"a", b"2")]
+
+
+def test_a_closed_store_takes_no_table(store: StateStore) -> None:
+    store.close()
+    with pytest.raises(StoreClosedError):
+        store.ingest({b"a": b"1"})
