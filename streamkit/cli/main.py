@@ -17,6 +17,7 @@ from streamkit.cli.restore import restore
 from streamkit.cli.run import run
 from streamkit.cli.shards import shards
 from streamkit.cli.topics import topics
+from streamkit.cli.verify import verify
 from streamkit.errors import StreamkitError
 
 __all__ = ["main"]
@@ -37,7 +38,7 @@ def streamkit() -> None:
     """  # noqa: D301  # a backspace is how click is told not to wrap
 
 
-for command in (run, topics, produce, consume, describe, lock, shards, dead_letters, restore, log):
+for command in (run, topics, produce, consume, describe, lock, shards, dead_letters, restore, verify, log):
     streamkit.add_command(command)
 
 

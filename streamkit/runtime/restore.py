@@ -170,7 +170,7 @@ class Restorer:
         Cost: 2 us a record of 116 B, and 0.5 us a key for its digest; memory for 64 MiB of entries.
         """
         restored = []
-        for task in self._measured(stateful_tasks(self._topology, self._broker)):
+        for task in self.tasks():
             with self.directory(state_dir, task) as directory:
                 made = self.build(task, directory.begin_beside())
                 for store in made:
@@ -178,6 +178,15 @@ class Restorer:
                 directory.take_beside()
             restored += made
         return restored
+
+    def tasks(self) -> list[StatefulTask]:
+        """Return the tasks that have stores, and learn how much there is to read."""
+        tasks = stateful_tasks(self._topology, self._broker)
+        places = [place for task in tasks for place in task.places()]
+        ends = self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
+        begins = self._broker.admin.list_offsets(dict.fromkeys(places, EARLIEST))
+        self._total_count += sum(ends[place] - begins[place] for place in places)
+        return tasks
 
     @contextlib.contextmanager
     def directory(self, state_dir: str, task: StatefulTask) -> Iterator[StateDirectory]:
@@ -244,14 +253,6 @@ class Restorer:
             record_count=fold.record_count,
             faults=tuple(fold.faults),
         )
-
-    def _measured(self, tasks: list[StatefulTask]) -> list[StatefulTask]:
-        """Learn how much there is to read."""
-        places = [place for task in tasks for place in task.places()]
-        ends = self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
-        begins = self._broker.admin.list_offsets(dict.fromkeys(places, EARLIEST))
-        self._total_count += sum(ends[place] - begins[place] for place in places)
-        return tasks
 
     def _tell(self, place: TopicPartition) -> None:
         self._told(

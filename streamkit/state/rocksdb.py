@@ -23,7 +23,17 @@ from typing import Any, Final, cast
 
 import numpy as np
 import rocksdict
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, RdictIter, WriteBatch, WriteOptions
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    RdictIter,
+    WriteBatch,
+    WriteOptions,
+)
 
 from streamkit.errors import StateError, StoreClosedError, StoreDamagedError, StoreLockedError
 from streamkit.state.protocols import Changes
@@ -88,9 +98,10 @@ class RocksDBStore:
     Args:
         path: Its directory; its parent exists. Empty or missing: a new, empty store.
         resources: Shared by all stores of the process.
+        read_only: Look at it without changing it; it must exist.
     """
 
-    def __init__(self, path: str, *, resources: RocksDBResources) -> None:
+    def __init__(self, path: str, *, resources: RocksDBResources, read_only: bool = False) -> None:
         """Open or make the database.
 
         Raises:
@@ -102,9 +113,11 @@ class RocksDBStore:
         self._db: Rdict | None = None
         self._cursors: weakref.WeakSet[_Cursor] = weakref.WeakSet()
         # Where tables lie but CURRENT is gone, RocksDB would start a new, empty database over them.
-        create = not _has_tables(path)
+        create = not read_only and not _has_tables(path)
+        access = AccessType.read_only(False) if read_only else AccessType.read_write()
+        self._read_only = read_only
         with _translated(path):
-            self._db = Rdict(path, options=resources.options(create=create), column_families={})
+            self._db = Rdict(path, options=resources.options(create=create), column_families={}, access_type=access)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, None where absent: one multi-get, in key order.
@@ -221,7 +234,8 @@ class RocksDBStore:
             cursor.drop()
         with _translated(self.path):
             try:
-                db.flush()
+                if not self._read_only:
+                    db.flush()
             finally:
                 db.close()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from changelogs import ROWS, Entry, Ran, rewrite
+from changelogs import HARMS, ROWS, Entry, Ran, rewrite
 
 from streamkit.broker import LAST_STABLE
 from streamkit.errors import DigestMismatchError, StoreInUseError, UnknownTopicError
@@ -111,76 +111,6 @@ def test_a_job_that_has_not_run_has_nothing_to_restore(tmp_path: Path) -> None:
     with pytest.raises(UnknownTopicError, match="table-counts-changelog"):
         restorer(job).restore(job.state_dir)
     job.broker.close()
-
-
-def first_entry(some: list[Entry]) -> int:
-    return next(index for index, (key, _, _) in enumerate(some) if key != POSITION_KEY)
-
-
-def flipped(some: list[Entry]) -> list[Entry]:
-    at = first_entry(some)
-    key, value, stamp = some[at]
-    assert value is not None
-    return [*some[:at], (key, value[:-1] + bytes([value[-1] ^ 1]), stamp), *some[at + 1 :]]
-
-
-def in_a_pair(some: list[Entry]) -> int:
-    """Return where an entry stands that is not alone in its transaction."""
-    return next(index for index in range(len(some) - 1) if POSITION_KEY not in (some[index][0], some[index + 1][0]))
-
-
-def dropped(some: list[Entry]) -> list[Entry]:
-    at = in_a_pair(some)
-    return some[:at] + some[at + 1 :]
-
-
-def doubled(some: list[Entry]) -> list[Entry]:
-    at = first_entry(some)
-    return [*some[: at + 1], *some[at:]]
-
-
-def doubled_later(some: list[Entry]) -> list[Entry]:
-    """An entry again in the next transaction, where it changes nothing."""
-    at = first_entry(some)
-    position = next(index for index, (key, _, _) in enumerate(some) if index > at and key == POSITION_KEY)
-    return [*some[: position + 1], some[at], *some[position + 1 :]]
-
-
-def reordered(some: list[Entry]) -> list[Entry]:
-    at = in_a_pair(some)
-    return [*some[:at], some[at + 1], some[at], *some[at + 2 :]]
-
-
-def position_dropped(some: list[Entry]) -> list[Entry]:
-    at = next(index for index, (key, _, _) in enumerate(some) if key == POSITION_KEY)
-    return some[:at] + some[at + 1 :]
-
-
-def last_position_dropped(some: list[Entry]) -> list[Entry]:
-    return some[:-1]
-
-
-def transactions_swapped(some: list[Entry]) -> list[Entry]:
-    first, second = [index for index, (key, _, _) in enumerate(some) if key == POSITION_KEY][:2]
-    return [*some[first + 1 : second + 1], *some[: first + 1], *some[second + 1 :]]
-
-
-def transaction_doubled(some: list[Entry]) -> list[Entry]:
-    first = next(index for index, (key, _, _) in enumerate(some) if key == POSITION_KEY)
-    return [*some[: first + 1], *some]
-
-
-HARMS: list[Callable[[list[Entry]], list[Entry]]] = [
-    flipped,
-    dropped,
-    doubled,
-    doubled_later,
-    reordered,
-    position_dropped,
-    last_position_dropped,
-    transactions_swapped,
-    transaction_doubled,
-]
 
 
 @pytest.mark.parametrize("harm", HARMS)

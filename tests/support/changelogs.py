@@ -9,9 +9,10 @@ import orjson
 from scenarios import SCENARIOS, Rows
 
 from streamkit import Job
-from streamkit.broker import Broker, open_broker
+from streamkit.broker import LAST_STABLE, Broker, open_broker
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Summary, Worker
+from streamkit.runtime.comparing import unread_places
 from streamkit.runtime.opening import read_to
 from streamkit.runtime.position import Position
 from streamkit.seams import SystemClock, SystemFileSystem
@@ -43,22 +44,47 @@ class Ran:
         producer = self.broker.producer()
         for partition, rows in enumerate(partitions):
             for sensor, value, ts in rows:
+                key = f"{sensor}{partition}".encode()
                 line = b'{"sensor":"%s","value":%d,"ts":%d}' % (sensor.encode(), value, ts)
-                records = EncodedRecords.to_append(timestamps_ms=[ts], keys=[None], values=[line])
+                records = EncodedRecords.to_append(timestamps_ms=[ts], keys=[key], values=[line])
                 producer.send(TopicPartition(topic, partition), records)
         producer.flush()
         producer.close()
 
-    def run(self, *, go_on: bool = False, commit_bytes_max: int = 300) -> Summary:
+    def run(self, *, go_on: bool = False, commit_bytes_max: int = 300, bounded: bool = True) -> Summary:
+        """Run to the end; an unbounded run until nothing is left to read."""
         options = RunOptions(
-            bounded=True,
+            bounded=bounded,
             go_on=go_on,
             state_dir=self.state_dir,
             commit_bytes_max=commit_bytes_max,
             fetch_bytes_max=200,
         )
         worker = Worker(self.topology, self.broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
-        return worker.run(threading.Event())
+        stop, ended = threading.Event(), threading.Event()
+        if not bounded:
+            threading.Thread(target=self._stop_when_read, args=(stop, ended)).start()
+        try:
+            return worker.run(stop)
+        finally:
+            ended.set()
+
+    def _stop_when_read(self, stop: threading.Event, ended: threading.Event) -> None:
+        sources = dict.fromkeys(
+            (
+                TopicPartition(topic, partition)
+                for topic in self.scenario.sources
+                for partition in range(self.broker.admin.describe_topics()[topic].partition_count)
+            ),
+            LAST_STABLE,
+        )
+        while not ended.wait(0.02):
+            committed = self.broker.group(self.topology.job).committed()
+            ends = self.broker.admin.list_offsets(sources)
+            read = all(place in committed and committed[place].offset >= end for place, end in ends.items())
+            if read and not unread_places(self.topology, self.broker):
+                stop.set()
+                return
 
 
 def entries(broker: Broker, place: TopicPartition) -> list[Entry]:
@@ -86,6 +112,76 @@ def rewrite(broker: Broker, harmed: TopicPartition, harm: Callable[[list[Entry]]
             producer.send(place, EncodedRecords.to_append(timestamps_ms=stamps, keys=keys, values=values))
     producer.flush()
     producer.close()
+
+
+def first_entry(some: list[Entry]) -> int:
+    return next(index for index, (key, _, _) in enumerate(some) if key != POSITION_KEY)
+
+
+def flipped(some: list[Entry]) -> list[Entry]:
+    at = first_entry(some)
+    key, value, stamp = some[at]
+    assert value is not None
+    return [*some[:at], (key, value[:-1] + bytes([value[-1] ^ 1]), stamp), *some[at + 1 :]]
+
+
+def in_a_pair(some: list[Entry]) -> int:
+    """Return where an entry stands that is not alone in its transaction."""
+    return next(index for index in range(len(some) - 1) if POSITION_KEY not in (some[index][0], some[index + 1][0]))
+
+
+def dropped(some: list[Entry]) -> list[Entry]:
+    at = in_a_pair(some)
+    return some[:at] + some[at + 1 :]
+
+
+def doubled(some: list[Entry]) -> list[Entry]:
+    at = first_entry(some)
+    return [*some[: at + 1], *some[at:]]
+
+
+def doubled_later(some: list[Entry]) -> list[Entry]:
+    """An entry again in the next transaction, where it changes nothing."""
+    at = first_entry(some)
+    position = next(index for index, (key, _, _) in enumerate(some) if index > at and key == POSITION_KEY)
+    return [*some[: position + 1], some[at], *some[position + 1 :]]
+
+
+def reordered(some: list[Entry]) -> list[Entry]:
+    at = in_a_pair(some)
+    return [*some[:at], some[at + 1], some[at], *some[at + 2 :]]
+
+
+def position_dropped(some: list[Entry]) -> list[Entry]:
+    at = next(index for index, (key, _, _) in enumerate(some) if key == POSITION_KEY)
+    return some[:at] + some[at + 1 :]
+
+
+def last_position_dropped(some: list[Entry]) -> list[Entry]:
+    return some[:-1]
+
+
+def transactions_swapped(some: list[Entry]) -> list[Entry]:
+    first, second = [index for index, (key, _, _) in enumerate(some) if key == POSITION_KEY][:2]
+    return [*some[first + 1 : second + 1], *some[: first + 1], *some[second + 1 :]]
+
+
+def transaction_doubled(some: list[Entry]) -> list[Entry]:
+    first = next(index for index, (key, _, _) in enumerate(some) if key == POSITION_KEY)
+    return [*some[: first + 1], *some]
+
+
+HARMS: list[Callable[[list[Entry]], list[Entry]]] = [
+    flipped,
+    dropped,
+    doubled,
+    doubled_later,
+    reordered,
+    position_dropped,
+    last_position_dropped,
+    transactions_swapped,
+    transaction_doubled,
+]
 
 
 def write_changelog(directory: Path, topic: str, *, index: int, store: str, key_count: int) -> None:

@@ -1,0 +1,200 @@
+"""Comparing the stores of a job: what the changelog says with what the state has, and with what a replay makes.
+
+Two stores are compared at equal positions alone. Where the positions cannot be made equal, the answer is not that they
+differ but why they cannot be compared.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from streamkit.broker import EARLIEST, Broker, CommittedOffset
+from streamkit.errors import DigestMismatchError
+from streamkit.records import TopicPartition
+from streamkit.runtime.folding import Fault
+from streamkit.runtime.opening import read_to
+from streamkit.runtime.position import Note, Run, RunMark
+from streamkit.runtime.restore import RestoredStore
+from streamkit.state import StateStore, store_range
+from streamkit.state.ranges import KeyRange, RangeDigests
+from streamkit.topology import StoreSpec, Topology
+
+__all__ = ["Comparison", "Past", "Side", "check_equal", "compare_stores", "past_of", "unread_places"]
+
+Side: TypeAlias = Literal["changelog", "state", "replay"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What comparing one store of one task came to.
+
+    Args:
+        task: Id of the task.
+        spec: The store.
+        side: What was held against what the last position of its changelog says.
+        equal: None if the two are not comparable.
+        reason: Why they are not comparable, or how they differ.
+        faults: Where they differ.
+    """
+
+    task: str
+    spec: StoreSpec
+    side: Side
+    equal: bool | None
+    reason: str = ""
+    faults: Sequence[Fault] = ()
+
+
+def check_equal(comparisons: Iterable[Comparison]) -> None:
+    """Raise if any two stores differ.
+
+    Raises:
+        DigestMismatchError: It names the first difference.
+    """
+    faults = [fault for one in comparisons if one.equal is False for fault in one.faults]
+    if faults:
+        raise DigestMismatchError(
+            str(faults[0]),
+            detail="" if len(faults) == 1 else f"and {len(faults) - 1} more",
+            hint="streamkit replay JOB computes state and changelog anew from the inputs; if a replay itself differs, "
+            "the job is not a function of its inputs, or the state was changed from outside",
+        )
+
+
+def compare_stores(
+    one: RestoredStore, other: StateStore, side: Side, one_store: StateStore | None = None
+) -> Comparison:
+    """Compare the contents of a store with what was restored from its changelog.
+
+    Args:
+        one: What was restored.
+        other: The store that is held against it, at the same position.
+        side: Which it is.
+        one_store: The restored store itself, so that the first key that differs can be named; without it a range is.
+    """
+    begin, end = store_range(one.spec.index)
+    ranges = RangeDigests.as_in(one.ranges, other.scan(begin, end))
+    keys = one.ranges.first_difference(ranges)
+    if keys is None:
+        return Comparison(task=one.task, spec=one.spec, side=side, equal=True)
+    begin, end = max(begin, keys.begin), end if keys.end is None else keys.end
+    if one_store is not None:
+        first = first_difference(one_store.scan(begin, end), other.scan(begin, end))
+        keys = KeyRange(begin=first, end=end)
+    reason = (
+        f"the {side} has {ranges.total.pair_count} keys, the changelog {one.ranges.total.pair_count}, and they differ"
+    )
+    fault = Fault(store=one.spec, where=f"task {one.task}", reason=reason, keys=keys)
+    return Comparison(task=one.task, spec=one.spec, side=side, equal=False, reason=reason, faults=(fault,))
+
+
+def first_difference(one: Iterator[tuple[bytes, bytes]], other: Iterator[tuple[bytes, bytes]]) -> bytes:
+    """Return the first key that has not the same value in both; there is one."""
+    for here, there in itertools.zip_longest(one, other):
+        if here != there:
+            return min(pair[0] for pair in (here, there) if pair is not None)
+    raise AssertionError("two ranges with different digests are equal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What the committed offsets of a job say of what it has done.
+
+    Args:
+        ends: How far each source partition was read.
+        marks: What its last run reads of each source partition.
+        partition_counts: Of each source topic, when that run began.
+        finished: Whether that run was a bounded one and has ended.
+        obstacle: Why a replay from the start cannot come to the same state; empty if it can.
+    """
+
+    ends: Mapping[TopicPartition, int]
+    marks: Mapping[TopicPartition, RunMark]
+    partition_counts: Mapping[str, int]
+    finished: bool
+    obstacle: str
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the last run was bounded."""
+        return any(mark.run.bounded for mark in self.marks.values())
+
+    def notes(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, CommittedOffset]:
+        """Return what is committed for a first run that reads to the same ends from other starts."""
+        run = Run(number=1, bounded=self.bounded)
+        return {
+            place: CommittedOffset(
+                offset=starts[place],
+                metadata=Note(
+                    mark=RunMark(run=run, end_offset=mark.end_offset),
+                    partition_count=self.partition_counts[place.topic],
+                ).to_text(),
+            )
+            for place, mark in self.marks.items()
+        }
+
+
+def past_of(topology: Topology, broker: Broker) -> Past:
+    """Read how far a job has come, and whether a replay can come to the same state."""
+    committed = broker.group(topology.job).committed()
+    notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
+    sources = {topic for sub in topology.sub_topologies for topic in sub.source_topics}
+    marks = {place: note.mark for place, note in notes.items() if place.topic in sources and note.mark is not None}
+    number = max((mark.run.number for mark in marks.values()), default=0)
+    bounded = any(mark.run.bounded for mark in marks.values())
+    past = Past(
+        ends={place: committed[place].offset for place in marks},
+        marks=marks,
+        partition_counts={place.topic: notes[place].partition_count for place in marks},
+        finished=bounded and all(note.ended_run >= number for note in notes.values()),
+        obstacle="",
+    )
+    return Past(
+        ends=past.ends,
+        marks=past.marks,
+        partition_counts=past.partition_counts,
+        finished=past.finished,
+        obstacle=_obstacle(topology, broker, past, number),
+    )
+
+
+def _obstacle(topology: Topology, broker: Broker, past: Past, number: int) -> str:
+    if not number:
+        return "the job has not run"
+    if number > 1:
+        return (
+            f"the job has made {number} runs; the ends of those before the last closed windows, or marked what they "
+            "changed, where one run would not have"
+        )
+    if broker.group(topology.job).members():
+        return "workers of the job are running"
+    firsts = broker.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))
+    removed = [place for place, first in firsts.items() if first > 0]
+    if removed:
+        return f"records were removed from the start of {removed[0]}: it begins at offset {firsts[removed[0]]}"
+    unread = unread_places(topology, broker)
+    if unread:
+        return f"rows wait in {unread[0]}: let the job run until it has caught up"
+    return ""
+
+
+def unread_places(topology: Topology, broker: Broker) -> list[TopicPartition]:
+    """Return the repartition partitions whose records were not all taken by their task."""
+    topics = broker.admin.describe_topics()
+    committed = broker.group(topology.job).committed()
+    unread = []
+    fetcher = broker.fetcher("read_committed")
+    try:
+        for repartition in topology.repartitions:
+            if repartition.topic not in topics:
+                continue
+            for partition in range(topics[repartition.topic].partition_count):
+                place = TopicPartition(repartition.topic, partition)
+                begin = committed[place].offset if place in committed else None
+                # Markers at the end are nothing to read.
+                if any(len(records) for records in read_to(broker, fetcher, place, begin)):
+                    unread.append(place)
+    finally:
+        fetcher.close()
+    return unread

@@ -1,0 +1,123 @@
+"""Runs the inputs of a job again, to the offsets where the job has been, and no further."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from streamkit.broker import LAST_STABLE, Broker
+from streamkit.errors import StreamkitError
+from streamkit.records import TopicPartition
+from streamkit.runtime.comparing import Past, unread_places
+from streamkit.runtime.options import Progress, RunOptions
+from streamkit.runtime.restore import RebuildProgress
+from streamkit.runtime.shadow import ShadowBroker
+from streamkit.runtime.worker import Worker
+from streamkit.seams import Clock, FileSystem
+from streamkit.topology import Topology
+
+__all__ = ["Rerun"]
+
+_LOOK_MS: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """A job whose offsets were set, to be run until it has read what it had read.
+
+    Args:
+        topology: Of the job.
+        sources: Has its sources.
+        rest: Has everything else, and the offsets.
+        past: How far it reads.
+        options: How; `bounded` is as in the past.
+        fs: For its state.
+        clock: Measures.
+        told: Called now and then.
+    """
+
+    topology: Topology
+    sources: Broker
+    rest: Broker
+    past: Past
+    options: RunOptions
+    fs: FileSystem
+    clock: Clock
+    told: Callable[[RebuildProgress], None]
+
+    def run(self) -> None:
+        """Run until every source is read to its end, and every row of every shuffle is taken.
+
+        Raises:
+            StreamkitError: What stops a worker. Run again, it goes on from what was committed.
+        """
+        broker = ShadowBroker(self.sources, self.rest, self.past.ends)
+        options = replace(self.options, bounded=self.past.bounded)
+        worker = Worker(self.topology, broker, options=options, fs=self.fs, clock=self.clock)
+        stop = threading.Event()
+        if self.past.finished:
+            worker.run(stop, self._tell)
+            return
+        watch = _Watch(self.topology, broker, self.past.ends, stop, self.clock)
+        watch.start()
+        try:
+            worker.run(stop, self._tell)
+        finally:
+            watch.end()
+
+    def _tell(self, progress: Progress) -> None:
+        total_count = progress.lag + progress.records_in
+        self.told(
+            RebuildProgress(
+                doing="running the inputs again",
+                done_count=progress.records_in,
+                total_count=total_count,
+                seconds=progress.seconds,
+            )
+        )
+
+
+class _Watch:
+    """Stops an unbounded worker once there is nothing left to read; on a thread of its own."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        broker: Broker,
+        ends: Mapping[TopicPartition, int],
+        stop: threading.Event,
+        clock: Clock,
+    ) -> None:
+        self._topology, self._broker, self._ends, self._stop, self._clock = topology, broker, ends, stop, clock
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="streamkit-drained")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            self._clock.wait(self._ended, _LOOK_MS)
+            # Whether the broker is there is the worker's business: the next look may see more.
+            with contextlib.suppress(StreamkitError):
+                if self._drained():
+                    self._stop.set()
+                    return
+
+    def _drained(self) -> bool:
+        # First the sources: once they are read and committed nothing is added to any shuffle from above.
+        committed = self._broker.group(self._topology.job).committed()
+        if any(place not in committed or committed[place].offset < end for place, end in self._ends.items()):
+            return False
+        repartitions = [repartition.topic for repartition in self._topology.repartitions]
+        places = [place for place in committed if place.topic in repartitions]
+        before = self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
+        if unread_places(self._topology, self._broker):
+            return False
+        # A task between two shuffles may have written meanwhile.
+        return before == self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))

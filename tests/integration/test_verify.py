@@ -1,0 +1,219 @@
+"""State, changelog and replay agree, or it is said which store differs and from which key on."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from changelogs import HARMS, ROWS, Entry, Ran, entries, rewrite
+from scenarios import Reading
+
+from streamkit import Job
+from streamkit.broker import EARLIEST, LATEST
+from streamkit.errors import DigestMismatchError, StoreInUseError
+from streamkit.records import TopicPartition
+from streamkit.runtime import RunOptions
+from streamkit.runtime.comparing import Comparison, check_equal
+from streamkit.runtime.verify import Verification
+from streamkit.seams import SystemClock, SystemFileSystem
+from streamkit.state import Changes, RocksDBResources, RocksDBStore, StateDirectory
+from streamkit.topology import compile_graph
+
+pytestmark = pytest.mark.slow
+
+CHANGELOG = TopicPartition("table-counts-changelog", 1)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[Ran]:
+    job = Ran(tmp_path / "log", "table")
+    job.fill("readings", ROWS)
+    yield job
+    job.broker.close()
+
+
+def verified(job: Ran, *, shadow: bool = True) -> list[Comparison]:
+    verification = Verification(
+        job.topology,
+        job.broker,
+        state_dir=job.state_dir,
+        options=RunOptions(),
+        fs=SystemFileSystem(),
+        clock=SystemClock(),
+    )
+    return verification.run(lambda progress: None, shadow=shadow)
+
+
+def answers(comparisons: list[Comparison]) -> dict[str, set[bool | None]]:
+    sides: dict[str, set[bool | None]] = {}
+    for one in comparisons:
+        sides.setdefault(one.side, set()).add(one.equal)
+    return sides
+
+
+def first_value(job: Ran, partition: int) -> tuple[bytes, bytes]:
+    """Return the lowest key of a changelog, with its last value."""
+    latest = {key: value for key, value, _ in entries(job.broker, TopicPartition(CHANGELOG.topic, partition))}
+    key = min(key for key, value in latest.items() if key is not None and value is not None)
+    return key, latest[key] or b""
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("name", ["table", "columns", "levels", "twice", "ordered", "updated"])
+def test_what_a_job_has_done_agrees_with_its_replay(tmp_path: Path, name: str, *, bounded: bool) -> None:
+    job = Ran(tmp_path / "log", name)
+    job.fill("readings", ROWS)
+    job.run(bounded=bounded)
+    comparisons = verified(job)
+    assert answers(comparisons) == {"changelog": {True}, "state": {True}, "replay": {True}}, comparisons
+    check_equal(comparisons)
+    job.broker.close()
+
+
+def test_nothing_of_the_job_is_touched(table: Ran) -> None:
+    table.run()
+
+    def seen() -> object:
+        topics = table.broker.admin.describe_topics()
+        places = [TopicPartition(name, part) for name, one in topics.items() for part in range(one.partition_count)]
+        offsets = [table.broker.admin.list_offsets(dict.fromkeys(places, at)) for at in (EARLIEST, LATEST)]
+        state = {
+            str(path): path.read_bytes()
+            for path in Path(table.state_dir).rglob("*")
+            if path.is_file() and path.suffix != ".lock" and not path.name.startswith("LOG")
+        }
+        return topics, offsets, dict(table.broker.group("table").committed()), state
+
+    before = seen()
+    verified(table)
+    assert seen() == before
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_harmed_changelog_is_found_and_the_state_and_the_replay_name_what_it_changed(
+    table: Ran, harm: Callable[[list[Entry]], list[Entry]]
+) -> None:
+    table.run()
+    rewrite(table.broker, CHANGELOG, harm)
+    comparisons = verified(table)
+    assert {one.task for one in comparisons if one.side == "changelog" and one.equal is False} == {"1_1"}
+    with pytest.raises(DigestMismatchError, match=r"store counts, .*keys from '"):
+        check_equal(comparisons)
+    assert {one.task for one in comparisons if one.side != "changelog" and one.equal is False} <= {"1_1"}
+
+
+def test_a_last_value_that_was_flipped_is_named_by_its_key_from_every_side(table: Ran) -> None:
+    table.run()
+    key, value = first_value(table, 1)
+
+    def flipped(some: list[Entry]) -> list[Entry]:
+        at = max(index for index, entry in enumerate(some) if entry[0] == key)
+        return [*some[:at], (key, value + b"0", some[at][2]), *some[at + 1 :]]
+
+    rewrite(table.broker, CHANGELOG, flipped)
+    comparisons = [one for one in verified(table) if one.equal is False]
+    assert {(one.task, one.side) for one in comparisons} == {("1_1", side) for side in ("changelog", "state", "replay")}
+    for one in comparisons:
+        if one.side != "changelog":
+            assert one.faults[0].keys is not None
+            assert one.faults[0].keys.begin == key
+
+
+def test_a_state_that_was_changed_is_named_by_its_first_key(table: Ran) -> None:
+    table.run()
+    key, _ = first_value(table, 2)
+    store = RocksDBStore(f"{table.state_dir}/table/1_2/rocksdb", resources=RocksDBResources())
+    store.write(Changes(values={key: None}))
+    store.close()
+    different = [one for one in verified(table) if one.equal is False]
+    assert [(one.task, one.side) for one in different] == [("1_2", "state")]
+    assert different[0].faults[0].keys is not None
+    assert different[0].faults[0].keys.begin == key
+    with pytest.raises(DigestMismatchError, match=f"keys from '{key[2:].decode()}'"):
+        check_equal(different)
+
+
+def test_a_job_that_computes_something_else_now_is_found_by_the_replay(table: Ran) -> None:
+    table.run()
+    changed = Job("table")
+
+    def kept(reading: Reading) -> bool:
+        return reading.value > 0
+
+    readings = changed.stream("readings", value=Reading, timestamp="ts").filter(kept)
+    readings.group_by("sensor", type=str, name="by_sensor", shards=3).count(name="counts").to("out")
+    table.topology = compile_graph(changed.build())
+    different = [one for one in verified(table) if one.equal is False]
+    assert {one.side for one in different} == {"replay"}
+    assert len(different) == 3
+    assert all(one.faults[0].keys is not None for one in different)
+
+
+def reasons(comparisons: list[Comparison], side: str) -> set[str]:
+    assert {one.equal for one in comparisons if one.side == side} == {None}
+    return {one.reason for one in comparisons if one.side == side}
+
+
+def test_after_several_runs_a_replay_is_not_comparable(table: Ran) -> None:
+    table.run()
+    table.fill("readings", ROWS)
+    table.run(go_on=True)
+    comparisons = verified(table)
+    assert "the job has made 2 runs" in next(iter(reasons(comparisons, "replay")))
+    assert answers(comparisons)["state"] == {True}
+
+
+def test_without_the_start_of_the_inputs_a_replay_is_not_comparable(table: Ran) -> None:
+    table.run()
+    table.broker.admin.delete_records({TopicPartition("readings", 1): 3})
+    assert reasons(verified(table), "replay") == {
+        "records were removed from the start of readings-1: it begins at offset 3"
+    }
+
+
+def test_what_came_since_does_not_matter(table: Ran) -> None:
+    table.run()
+    table.fill("readings", ROWS)
+    assert answers(verified(table))["replay"] == {True}
+
+
+def test_a_state_that_is_used_or_missing_is_not_comparable(table: Ran) -> None:
+    table.run()
+    held = StateDirectory.open(
+        SystemFileSystem(), table.state_dir, job="table", task="1_0", log_id=table.broker.admin.log_id()
+    )
+    SystemFileSystem().remove(f"{table.state_dir}/table/1_1")
+    found = {one.task: one.reason for one in verified(table, shadow=False) if one.side == "state"}
+    assert found == {"1_0": "a worker uses it", "1_1": "there is none on this machine", "1_2": ""}
+    held.close()
+
+
+def test_an_older_state_is_compared_at_its_own_position(table: Ran) -> None:
+    table.run()
+    fs = SystemFileSystem()
+    kept = Path(table.state_dir).with_name("kept")
+    Path(table.state_dir).rename(kept)
+    table.fill("readings", ROWS)
+    table.run(go_on=True)
+    fs.remove(table.state_dir)
+    kept.rename(table.state_dir)
+    states = [one for one in verified(table, shadow=False) if one.side == "state"]
+    assert {one.equal for one in states} == {True}
+    assert all("at its own transaction" in one.reason for one in states)
+
+
+def test_one_verification_at_a_time(table: Ran) -> None:
+    table.run()
+    lock = SystemFileSystem().lock(f"{table.state_dir}/table@verify.lock")
+    assert lock is not None
+    with pytest.raises(StoreInUseError):
+        verified(table)
+    lock.close()
+
+
+def test_the_scratch_directory_is_gone_and_what_a_killed_one_left_is_no_obstacle(table: Ran) -> None:
+    table.run()
+    left = Path(table.state_dir) / "table@verify" / "1_0"
+    left.mkdir(parents=True)
+    (left / "CURRENT").write_text("half")
+    assert answers(verified(table, shadow=False))["changelog"] == {True}
+    assert not left.parent.exists()
