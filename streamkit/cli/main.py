@@ -13,6 +13,7 @@ from streamkit.cli.exits import FAILED, SIGNALLED, exit_code
 from streamkit.cli.lock import lock
 from streamkit.cli.log import log
 from streamkit.cli.produce import produce
+from streamkit.cli.replay import replay
 from streamkit.cli.restore import restore
 from streamkit.cli.run import run
 from streamkit.cli.shards import shards
@@ -38,7 +39,7 @@ def streamkit() -> None:
     """  # noqa: D301  # a backspace is how click is told not to wrap
 
 
-for command in (run, topics, produce, consume, describe, lock, shards, dead_letters, restore, verify, log):
+for command in (run, topics, produce, consume, describe, lock, shards, dead_letters, restore, verify, replay, log):
     streamkit.add_command(command)
 
 

@@ -45,8 +45,10 @@ def verify(job: str, url: str, state_dir: str | None, no_replay: bool, as_json: 
     check_equal(comparisons)
 
 
-def print_comparisons(job: str, comparisons: Sequence[Comparison], what: str, *, as_json: bool) -> None:
-    """Print what each comparison came to."""
+def print_comparisons(
+    job: str, comparisons: Sequence[Comparison], what: str, *, as_json: bool, with_digests: bool = False
+) -> None:
+    """Print what each comparison came to, those of one answer (and digest) in one line."""
     if as_json:
         click.echo(orjson.dumps({"comparisons": [_as_object(one) for one in comparisons], "finished": True}))
         return
@@ -60,6 +62,8 @@ def print_comparisons(job: str, comparisons: Sequence[Comparison], what: str, *,
     for one in comparisons:
         answer = {True: "equal", False: "DIFFERENT", None: "not comparable"}[one.equal]
         answer += f": {one.reason}" if one.reason else ""
+        if with_digests:
+            answer += f", digest {one.digest}"
         alike.setdefault((one.spec.name, one.side, answer), []).append(one.task)
     for (store, side, answer), tasks in alike.items():
         click.echo(f"  {store} of {' '.join(tasks)}, {side}: {answer}")
@@ -72,5 +76,6 @@ def _as_object(one: Comparison) -> dict[str, Any]:
         "side": one.side,
         "equal": one.equal,
         "reason": one.reason,
+        "digest": one.digest,
         "faults": [str(fault) for fault in one.faults],
     }

@@ -36,6 +36,7 @@ class Comparison:
         equal: None if the two are not comparable.
         reason: Why they are not comparable, or how they differ.
         faults: Where they differ.
+        digest: Of what was held against it, as text; empty if it was not digested.
     """
 
     task: str
@@ -44,6 +45,7 @@ class Comparison:
     equal: bool | None
     reason: str = ""
     faults: Sequence[Fault] = ()
+    digest: str = ""
 
 
 def check_equal(comparisons: Iterable[Comparison]) -> None:
@@ -77,7 +79,7 @@ def compare_stores(
     ranges = RangeDigests.as_in(one.ranges, other.scan(begin, end))
     keys = one.ranges.first_difference(ranges)
     if keys is None:
-        return Comparison(task=one.task, spec=one.spec, side=side, equal=True)
+        return Comparison(task=one.task, spec=one.spec, side=side, equal=True, digest=ranges.total.to_text())
     begin, end = max(begin, keys.begin), end if keys.end is None else keys.end
     if one_store is not None:
         first = first_difference(one_store.scan(begin, end), other.scan(begin, end))
@@ -86,7 +88,15 @@ def compare_stores(
         f"the {side} has {ranges.total.pair_count} keys, the changelog {one.ranges.total.pair_count}, and they differ"
     )
     fault = Fault(store=one.spec, where=f"task {one.task}", reason=reason, keys=keys)
-    return Comparison(task=one.task, spec=one.spec, side=side, equal=False, reason=reason, faults=(fault,))
+    return Comparison(
+        task=one.task,
+        spec=one.spec,
+        side=side,
+        equal=False,
+        reason=reason,
+        faults=(fault,),
+        digest=ranges.total.to_text(),
+    )
 
 
 def first_difference(one: Iterator[tuple[bytes, bytes]], other: Iterator[tuple[bytes, bytes]]) -> bytes:

@@ -25,6 +25,7 @@ class RunOptions:
         worker_id: Names this worker among those of the job, the same at each start; it decides which tasks it gets
             when all start together.
         skew_max_ms: How far one source may run ahead of the slowest; None: the largest window, at least a minute.
+        replaying: Whether this is a replay's own run; others are refused until the replay has ended.
     """
 
     bounded: bool = False
@@ -37,6 +38,7 @@ class RunOptions:
     fetch_bytes_max: int = 4 * 1024 * 1024
     worker_id: str = "worker"
     skew_max_ms: int | None = None
+    replaying: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamkit.broker import Broker, TopicDescription
-from streamkit.errors import TopologyError, UnknownTopicError
+from streamkit.errors import ConfigError, TopologyError, UnknownTopicError
 from streamkit.graph import Aggregation, Source
 from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import TopicPartition
@@ -20,7 +20,7 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
 from streamkit.seams import Clock, SystemClock
 from streamkit.topology import SubTopology, Topology
-from streamkit.topology.names import dead_letter_topic
+from streamkit.topology.names import dead_letter_topic, replay_topic
 
 __all__ = ["JobPlan", "count_tasks", "prepare"]
 
@@ -62,9 +62,16 @@ def prepare(
 
     Raises:
         UnknownTopicError: A source topic does not exist. Nothing was made.
+        ConfigError: The job is being replayed. Nothing was made.
         TopologyError: Partition counts do not fit, or changed since an earlier run. The message names the fix.
     """
     topics = broker.admin.describe_topics()
+    if replay_topic(topology.job) in topics and not options.replaying:
+        raise ConfigError(
+            f"a replay of job {topology.job} was begun and has not ended",
+            detail=f"the topic {replay_topic(topology.job)} says how far it is",
+            hint="the same streamkit replay command goes on with it",
+        )
     task_counts = count_tasks(topology, topics)
     check_counts(
         broker.group(topology.job).committed(), {name: topic.partition_count for name, topic in topics.items()}

@@ -4,7 +4,7 @@ import zlib
 
 from streamkit.state.keys import STORE_INDEX_MAX
 
-__all__ = ["changelog_topic", "dead_letter_topic", "repartition_topic", "store_index"]
+__all__ = ["changelog_topic", "dead_letter_topic", "repartition_topic", "replay_topic", "store_index"]
 
 
 def changelog_topic(job: str, store: str) -> str:
@@ -20,6 +20,11 @@ def repartition_topic(job: str, node: str) -> str:
 def dead_letter_topic(job: str) -> str:
     """Return the topic of the records that a job could not process."""
     return f"{job}.dead_letter"
+
+
+def replay_topic(job: str) -> str:
+    """Return the topic that is there while a job is being replayed, and says how far that is."""
+    return f"{job}-replay"
 
 
 def store_index(store: str) -> int:

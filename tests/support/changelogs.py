@@ -38,6 +38,11 @@ class Ran:
         self.broker: Broker = open_broker(f"log://{directory}")
         self.state_dir = str(directory / "state")
 
+    def reopen(self) -> None:
+        """Let the process die, and another one begin."""
+        self.broker.close()
+        self.broker = open_broker(f"log://{self.directory}")
+
     def fill(self, topic: str, partitions: list[Rows]) -> None:
         if topic not in self.broker.admin.describe_topics():
             self.broker.admin.create_topic(topic, len(partitions))
