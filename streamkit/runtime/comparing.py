@@ -145,9 +145,8 @@ class Past:
         }
 
 
-def past_of(topology: Topology, broker: Broker) -> Past:
-    """Read how far a job has come, and whether a replay can come to the same state."""
-    committed = broker.group(topology.job).committed()
+def past_of(topology: Topology, broker: Broker, committed: Mapping[TopicPartition, CommittedOffset]) -> Past:
+    """Return how far a job has come by its committed offsets, and whether a replay can come to the same state."""
     notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
     sources = {topic for sub in topology.sub_topologies for topic in sub.source_topics}
     marks = {place: note.mark for place, note in notes.items() if place.topic in sources and note.mark is not None}

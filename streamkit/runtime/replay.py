@@ -247,7 +247,10 @@ class Replay:
         )
 
     def _made_plan(self) -> ReplayPlan:
-        past = past_of(self._topology, self._broker)
+        # Not asked of the group: after an outage of all of Kafka's brokers its answer may be an older one.
+        source = next(topic for sub in self._topology.sub_topologies for topic in sub.source_topics)
+        committed = self._open_producer.committed(self._job, TopicPartition(source, 0))
+        past = past_of(self._topology, self._broker, committed)
         if not past.marks:
             raise ConfigError(f"job {self._job} has not run: there is nothing to replay", hint="streamkit run JOB")
         starts = dict(self._broker.admin.list_offsets(dict.fromkeys(past.ends, self._begin)))

@@ -73,7 +73,8 @@ class Verification:
         Cost: a restore and a replay, and room for both below the state directory until the end.
         """
         with self._scratch_held():
-            past = past_of(self._topology, self._broker)
+            committed = self._broker.group(self._topology.job).committed()
+            past = past_of(self._topology, self._broker, committed)
             restored = self._restore(told)
             comparisons = [_with_changelog(store) for one in restored for store in one.stores]
             comparisons += [found for one in restored for found in self._with_state(one)]
