@@ -9,14 +9,14 @@ been, so that each store can be compared with what it was. Whatever came to the 
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, OffsetSpec, Producer
-from streamkit.errors import ConfigError, UnknownTopicError
+from streamkit.errors import ConfigError, DigestMismatchError, StoreDamagedError, UnknownTopicError
 from streamkit.records import TopicPartition
 from streamkit.runtime.build import task_id, transactional_id
 from streamkit.runtime.commit import Observe, unobserved
@@ -26,11 +26,11 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Position
 from streamkit.runtime.replay_plan import ReplayJournal, ReplayPlan, StoreBefore
 from streamkit.runtime.replaying import Rerun
-from streamkit.runtime.restore import RebuildProgress, RestoredStore, Restorer, stateful_tasks
+from streamkit.runtime.restore import RebuildProgress, RestoredStore, Restorer, StatefulTask, stateful_tasks
 from streamkit.runtime.setup import count_tasks
 from streamkit.runtime.shards import list_shards
 from streamkit.seams import Clock, FileSystem
-from streamkit.state import POSITION_KEY, RocksDBResources, RocksDBStore, StateDirectory, store_range
+from streamkit.state import POSITION_KEY, Digest, RocksDBResources, RocksDBStore, StateDirectory, store_range
 from streamkit.state.ranges import RangeDigests
 from streamkit.topology import StoreSpec, Topology
 
@@ -212,12 +212,11 @@ class Replay:
             ).restore(environment.state_dir)
 
     def _transaction_of(self, task: str) -> int | None:
-        path = f"{self._environment.state_dir}/{self._job}/{task}"
-        if "rocksdb" not in self._environment.fs.list(path):
+        try:
+            with self._state_of(task) as (_, position):
+                return None if position is None else position.transaction
+        except StoreDamagedError:
             return None
-        with contextlib.closing(RocksDBStore(f"{path}/rocksdb", resources=RocksDBResources(), read_only=True)) as store:
-            (stamp,) = store.get_many([POSITION_KEY])
-        return None if stamp is None else Position.from_json(orjson.loads(stamp)["position"]).transaction
 
     def remove_plan(self) -> None:
         """Let workers start again."""
@@ -280,27 +279,58 @@ class Replay:
         return self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
 
     def _stores_before(self, obstacle: str) -> list[StoreBefore]:
-        """Digest what the changelogs have; one that is damaged is no obstacle to the replay, which mends it."""
+        """Digest what the stores are: the state that is here if it is what was committed last, else the changelogs."""
+        if obstacle:
+            # Nothing will be compared.
+            return []
         environment = self._environment
         scratch = f"{environment.state_dir}/{self._job}@replay"
         restorer = Restorer(
             self._topology, self._broker, fs=environment.fs, clock=environment.clock, told=environment.told
         )
+        committed = {shard.task: shard.transaction for shard in list_shards(self._topology, self._broker)}
         before: list[StoreBefore] = []
-        if obstacle:
-            # Nothing will be compared.
-            return before
         try:
             environment.fs.make_dirs(environment.state_dir)
             environment.fs.remove(scratch)
             environment.fs.make_dirs(scratch)
             for task in restorer.tasks():
-                before += [_before(store) for store in restorer.build(task, f"{scratch}/{task.task_id}")]
+                here = self._state_before(task, committed[task.task_id])
+                before += here or _folded(restorer, task, f"{scratch}/{task.task_id}")
         except UnknownTopicError:
             return []
         finally:
             environment.fs.remove(scratch)
         return before
+
+    def _state_before(self, task: StatefulTask, transaction: int) -> list[StoreBefore]:
+        """Return what the state that is here has, nothing if it is not exactly what was committed last."""
+        found: list[StoreBefore] = []
+        try:
+            with self._state_of(task.task_id) as (store, position):
+                if store is None or position is None or position.transaction != transaction:
+                    return []
+                for spec in task.sub.stores:
+                    ranges = RangeDigests.of(store.scan(*store_range(spec.index)))
+                    if ranges.total.to_text() != position.digests.get(spec.name, Digest().to_text()):
+                        return []
+                    found.append(StoreBefore(task=task.task_id, store=spec.name, ranges=ranges, obstacle=""))
+        except StoreDamagedError:
+            return []
+        return found
+
+    @contextlib.contextmanager
+    def _state_of(self, task: str) -> Iterator[tuple[RocksDBStore | None, Position | None]]:
+        """Open the state of a task, to be looked at, with the position that it stands for."""
+        path = f"{self._environment.state_dir}/{self._job}/{task}"
+        if "rocksdb" not in self._environment.fs.list(path):
+            yield None, None
+            return
+        with contextlib.closing(RocksDBStore(f"{path}/rocksdb", resources=RocksDBResources(), read_only=True)) as store:
+            (stamp,) = store.get_many([POSITION_KEY])
+            data = orjson.loads(stamp or b'{"log": null}')
+            ours = data["log"] == self._broker.admin.log_id()
+            yield store, Position.from_json(data["position"]) if ours else None
 
     def _block_ends(self) -> dict[TopicPartition, int]:
         there = self._broker.admin.describe_topics()
@@ -317,6 +347,18 @@ class Replay:
             task=task, spec=spec, ranges=before.ranges, said=None, position=None, record_count=0, faults=()
         )
         return compare_stores(was, after, "replay")
+
+
+def _folded(restorer: Restorer, task: StatefulTask, path: str) -> list[StoreBefore]:
+    """Return what a changelog has; one that is damaged is no obstacle to the replay, which mends it."""
+    try:
+        return [_before(store) for store in restorer.build(task, path)]
+    except DigestMismatchError as error:
+        nothing = RangeDigests([b""], [Digest()])
+        return [
+            StoreBefore(task=task.task_id, store=spec.name, ranges=nothing, obstacle=error.primary)
+            for spec in task.sub.stores
+        ]
 
 
 def _before(store: RestoredStore) -> StoreBefore:

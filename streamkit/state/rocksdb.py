@@ -15,9 +15,11 @@ Not here: when to flush, and the position that goes into each batch (`runtime`).
 
 import collections
 import contextlib
+import itertools
 import operator
 import os
 import weakref
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -30,7 +32,6 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
-    RdictIter,
     WriteBatch,
     WriteOptions,
 )
@@ -142,9 +143,8 @@ class RocksDBStore:
         """
         db = self._opened()
         with _translated(self.path):
-            cursor = _Cursor(db.iter())
+            cursor = _Cursor(db, begin)
             self._cursors.add(cursor)
-            cursor.seek(begin)
         return self._rows(cursor, end)
 
     def _rows(self, cursor: "_Cursor", end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -246,44 +246,46 @@ class RocksDBStore:
 
 
 class _Cursor:
-    """Holds the iterator of one scan where `close` can take it away.
+    """Holds the iterators of one scan where `close` can take them away.
 
-    No other name may keep it: an error's traceback keeps the locals of every frame it passed, and while someone looks
+    No other name may keep them: an error's traceback keeps the locals of every frame it passed, and while someone looks
     at the error the database would stay open, and locked. The bound is checked here, as rocksdict's own upper bound
     points into bytes that Python may have freed.
     """
 
-    __slots__ = ("__weakref__", "_iterator")
+    __slots__ = ("__weakref__", "_db", "_items", "_last_key")
 
-    def __init__(self, iterator: RdictIter) -> None:
-        self._iterator: RdictIter | None = iterator
-
-    def seek(self, key: bytes) -> None:
-        assert self._iterator is not None, "a cursor is dropped with its store"
-        self._iterator.seek(key)
+    def __init__(self, db: Rdict, begin: bytes) -> None:
+        # It gives whole pairs, in half the time that asking a plain iterator for each would take.
+        self._items: Any = db.items(from_key=begin)
+        self._db: Rdict | None = db
+        self._last_key = begin
 
     def read(self, end: bytes, row_count: int) -> list[tuple[bytes, bytes]]:
         """Return the next pairs below `end`, at most `row_count`, none at its end."""
-        iterator = self._iterator
-        if iterator is None:
+        if self._items is None:
             raise StoreClosedError("the store was closed while it was scanned")
-        rows: list[tuple[bytes, bytes]] = []
+        rows = list(itertools.islice(self._items, row_count))
+        if rows:
+            self._last_key = rows[-1][0]
+        if len(rows) < row_count:
+            self._check_end()
+        return rows if self._last_key < end else rows[: bisect_left(rows, (end,))]
+
+    def _check_end(self) -> None:
+        """Raise if it was damage that ended the rows: only the status of an iterator tells it from the last pair."""
+        assert self._db is not None, "it is dropped together with the rows"
+        iterator = self._db.iter()
         try:
-            while iterator.valid():
-                key = iterator.key()
-                if key >= end or len(rows) == row_count:
-                    break
-                rows.append((key, iterator.value()))
+            iterator.seek(self._last_key)
+            if iterator.valid():
                 iterator.next()
-            else:
-                # Damage ends an iterator as its last pair does; only the status tells them apart.
-                iterator.status()
+            iterator.status()
         finally:
             del iterator
-        return rows
 
     def drop(self) -> None:
-        self._iterator = None
+        self._items = self._db = None
 
 
 def _sorted(values: Mapping[bytes, bytes | None]) -> tuple[Sequence[bytes], Sequence[bytes | None]]:

@@ -17,7 +17,7 @@ from streamkit.runtime.comparing import Comparison, check_equal
 from streamkit.runtime.replay import REPLAY_STEPS, Replay, ReplayEnvironment, emptied_topics
 from streamkit.runtime.restore import Restorer
 from streamkit.seams import SystemClock, SystemFileSystem
-from streamkit.state import POSITION_KEY, RocksDBResources, RocksDBStore
+from streamkit.state import POSITION_KEY, Changes, RocksDBResources, RocksDBStore
 from streamkit.topology import compile_graph
 
 pytestmark = pytest.mark.slow
@@ -243,17 +243,46 @@ def test_a_job_that_gives_something_else_is_named_with_its_keys(table: Ran) -> N
 
 
 @pytest.mark.parametrize("harm", HARMS[:3])
-def test_a_damaged_changelog_is_mended(table: Ran, harm: Callable[[list[Entry]], list[Entry]]) -> None:
+@pytest.mark.parametrize("state_is_here", [True, False])
+def test_a_damaged_changelog_is_mended(
+    table: Ran, harm: Callable[[list[Entry]], list[Entry]], *, state_is_here: bool
+) -> None:
     before = state(table)
     rewrite(table.broker, TopicPartition("table-counts-changelog", 1), harm)
+    if not state_is_here:
+        SystemFileSystem().remove(table.state_dir)
     comparisons = replay(table)
-    assert {one.task: one.equal for one in comparisons} == {"1_0": True, "1_1": None, "1_2": True}
+    assert {one.task: one.equal for one in comparisons} == {
+        "1_0": True,
+        "1_1": True if state_is_here else None,
+        "1_2": True,
+    }
     assert all("the changelog was damaged" in one.reason for one in comparisons if one.equal is None)
     assert state(table) == before
-    restored = Restorer(table.topology, table.broker, fs=SystemFileSystem(), clock=SystemClock()).restore(
-        table.state_dir
-    )
-    assert all(store.right for store in restored)
+    restorer = Restorer(table.topology, table.broker, fs=SystemFileSystem(), clock=SystemClock())
+    assert all(store.right for store in restorer.restore(table.state_dir))
+
+
+def test_a_changelog_whose_files_are_damaged_is_mended(table: Ran) -> None:
+    before = state(table)
+    (segment,) = (table.directory / "table-counts-changelog-1").glob("*.log")
+    data = bytearray(segment.read_bytes())
+    data[100] ^= 1
+    segment.write_bytes(data)
+    SystemFileSystem().remove(table.state_dir)
+    comparisons = {one.task: one for one in replay(table)}
+    assert comparisons["1_1"].equal is None
+    assert "is damaged" in comparisons["1_1"].reason
+    assert state(table) == before
+
+
+def test_a_state_that_was_changed_is_not_taken_for_what_was_there(table: Ran) -> None:
+    before = state(table)
+    store = RocksDBStore(f"{table.state_dir}/table/1_1/rocksdb", resources=RocksDBResources())
+    store.write(Changes(values={next(iter(before["1_1"])): b"other"}))
+    store.close()
+    assert {one.equal for one in replay(table)} == {True}
+    assert state(table) == before
 
 
 def test_what_is_emptied_is_said_beforehand(table: Ran) -> None:
