@@ -85,6 +85,10 @@ ROWS = [
 ]
 
 
+SCRIPTS = {"log": "log_append.py", "restore": "restore.py", "replay": "replay.py"}
+"""What is measured by a script of its own."""
+
+
 def read_topic(directory: Path, topic: str) -> list[tuple[bytes | None, bytes | None]]:
     """Return key and value of every committed record of a topic."""
     broker = open_broker(f"log://{directory}")
@@ -144,16 +148,17 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", choices=[row.topic for row in ROWS] + ["log"])
+    parser.add_argument("--only", choices=[*(row.topic for row in ROWS), *SCRIPTS])
     asked = parser.parse_args()
     # As an installer leaves it: a working tree may be forbidden to keep its bytecode.
     compileall.compile_dir(ROOT / "streamkit", quiet=1)
     for row in ROWS:
         if asked.only in (None, row.topic):
             measure(row, asked.runs)
-    if asked.only in (None, "log"):
-        sys.stdout.flush()
-        subprocess.run([sys.executable, str(HERE / "log_append.py")], cwd=ROOT, check=True)
+    for name, script in SCRIPTS.items():
+        if asked.only in (None, name):
+            sys.stdout.flush()
+            subprocess.run([sys.executable, str(HERE / script)], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
