@@ -1,11 +1,19 @@
 """Restore, verify and replay on a real Kafka, as a user types them."""
 
+import contextlib
 import uuid
 from pathlib import Path
 
 import orjson
 import pytest
 from command_line import consumed, done, produce, streamkit
+
+from streamkit.broker import Broker, open_broker
+from streamkit.cli.load import load_job
+from streamkit.runtime import RunOptions
+from streamkit.runtime.replay import REPLAY_STEPS, Replay, ReplayEnvironment
+from streamkit.seams import SystemClock, SystemFileSystem
+from streamkit.topology import compile_graph
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
 
@@ -57,3 +65,40 @@ def test_state_is_restored_verified_and_replayed(kafka: str, tmp_path: Path) -> 
     done("run", "job.py", "--bounded", "--continue", "--broker", broker, cwd=tmp_path)
     latest = {record["key"]: record["value"] for record in consumed(f"{name}-counts", "--broker", broker, cwd=tmp_path)}
     assert latest["to"] == 1200
+
+
+def test_a_replay_that_dies_before_each_of_its_steps_comes_to_its_end(kafka: str, tmp_path: Path) -> None:
+    name = f"words-{uuid.uuid4().hex[:8]}"
+    broker = f"kafka://{kafka}"
+    (tmp_path / "job.py").write_text(JOB.format(name=name), encoding="utf-8")
+    lines = [b"to be or not to be %d" % (index % 7) for index in range(100)]
+    produce(f"{name}-lines", lines, "--partitions", "2", "--broker", broker, cwd=tmp_path)
+    done("run", "job.py", "--bounded", "--broker", broker, cwd=tmp_path)
+    before = values(f"{name}-counts", broker, tmp_path)
+    topology = compile_graph(load_job(str(tmp_path / "job.py")).build())
+    for step in [*REPLAY_STEPS, None]:
+        with contextlib.closing(open_broker(broker)) as opened:
+            replay = Replay(topology, environment_of(opened, tmp_path, None if step is None else step.__name__))
+            with contextlib.nullcontext() if step is None else pytest.raises(KilledReplay):
+                comparisons = replay.run()
+    assert {one.equal for one in comparisons} == {True}
+    assert values(f"{name}-counts", broker, tmp_path) == before
+
+
+class KilledReplay(BaseException):
+    pass
+
+
+def environment_of(broker: Broker, directory: Path, step: str | None) -> ReplayEnvironment:
+    def observe(seen: str) -> None:
+        if seen == step:
+            raise KilledReplay
+
+    return ReplayEnvironment(
+        broker=broker,
+        state_dir=str(directory / "elsewhere"),
+        options=RunOptions(),
+        fs=SystemFileSystem(),
+        clock=SystemClock(),
+        observe=observe,
+    )
