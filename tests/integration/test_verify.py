@@ -15,8 +15,9 @@ from streamkit.runtime import RunOptions
 from streamkit.runtime.comparing import Comparison, check_equal
 from streamkit.runtime.verify import Verification
 from streamkit.seams import SystemClock, SystemFileSystem
-from streamkit.state import Changes, RocksDBResources, RocksDBStore, StateDirectory
+from streamkit.state import POSITION_KEY, Changes, RocksDBResources, RocksDBStore, StateDirectory, store_key
 from streamkit.topology import compile_graph
+from streamkit.topology.names import store_index
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +117,26 @@ def test_a_last_value_that_was_flipped_is_named_by_its_key_from_every_side(table
         if one.side != "changelog":
             assert one.faults[0].keys is not None
             assert one.faults[0].keys.begin == key
+
+
+def test_an_entry_that_was_alone_in_its_transaction_is_named_by_the_state(table: Ran) -> None:
+    table.run(commit_bytes_max=10**9)
+    sensor = next(iter({sensor for rows in ROWS for sensor, _, _ in rows}))
+    table.fill("readings", [[(sensor, 1, 9_000)], []])
+    table.run(go_on=True)
+    (place,) = [
+        place
+        for place in (TopicPartition(CHANGELOG.topic, partition) for partition in range(3))
+        if store_key(store_index("counts"), sensor.encode()) in [key for key, _, _ in entries(table.broker, place)]
+    ]
+
+    def last_entry_lost(some: list[Entry]) -> list[Entry]:
+        at = max(index for index, entry in enumerate(some) if entry[0] != POSITION_KEY)
+        return some[:at] + some[at + 1 :]
+
+    rewrite(table.broker, place, last_entry_lost)
+    with pytest.raises(DigestMismatchError, match=f"the state has .*keys from '{sensor}'"):
+        check_equal(verified(table, shadow=False))
 
 
 def test_a_state_that_was_changed_is_named_by_its_first_key(table: Ran) -> None:
