@@ -33,6 +33,7 @@ from streamkit.seams import Clock, FileSystem
 from streamkit.state import POSITION_KEY, Digest, RocksDBResources, RocksDBStore, StateDirectory, store_range
 from streamkit.state.ranges import RangeDigests
 from streamkit.topology import StoreSpec, Topology
+from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["REPLAY_STEPS", "Replay", "ReplayEnvironment", "emptied_topics"]
 
@@ -266,7 +267,8 @@ class Replay:
     def _output_ends(self) -> Mapping[TopicPartition, int]:
         sources = {topic for sub in self._topology.sub_topologies for topic in sub.source_topics}
         there = self._broker.admin.describe_topics()
-        sinks = [topic for topic in _sinks(self._topology) if topic in there]
+        # What was set aside is an output too: what is still bad is set aside again.
+        sinks = [topic for topic in (*_sinks(self._topology), dead_letter_topic(self._job)) if topic in there]
         for topic in sinks:
             if topic in sources:
                 raise ConfigError(f"job {self._job} reads {topic!r} and writes it: its outputs cannot be told apart")

@@ -62,6 +62,17 @@ def test_letters_are_listed_shown_and_sent_back(tmp_path: Path) -> None:
     assert (again["value"], again["topic"], again["offset"]) == ("5", "numbers", 6)
 
 
+def test_a_replay_sets_aside_anew_what_is_still_bad(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(JOB)
+    produce("numbers", [b"2", b"3", b"5"], cwd=tmp_path)
+    done("run", "job.py", "--bounded", cwd=tmp_path)
+    (tmp_path / "job.py").write_text(MENDED)
+    done("replay", "job.py", "--yes", cwd=tmp_path)
+    assert [one["value"] for one in consumed("halves", cwd=tmp_path)] == [1, 1]
+    lines = done("dead-letters", "job.py", "list", cwd=tmp_path).splitlines()
+    assert [line.split("\t")[1:4] for line in lines] == [["numbers-0 offset 2", "half", "attempt 1"]]
+
+
 @pytest.mark.parametrize("arguments", [("retry",), ("retry", "0:1", "--all"), ("retry", "0:9"), ("show", "0:9")])
 def test_a_retry_of_nothing_and_an_unknown_letter_are_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "job.py").write_text(JOB)
