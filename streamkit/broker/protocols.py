@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
-from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.records import EncodedRecords, PlacedRecords, TopicPartition
 
 __all__ = [
     "EARLIEST",
@@ -66,12 +66,20 @@ class Fetched:
     `record_batches` are encoded v2 batches in offset order; the first may begin before the position asked for (a
     reader skips those records). `next_offset` is where to fetch next: it may lie beyond the last batch.
     `end_offset` is the last stable offset for a read-committed fetcher, else the durable end.
+
+    Records that lie in a file of the user's are no record batches: they are `in_place`, and `record_batches` is empty.
     """
 
     topic_partition: TopicPartition
     record_batches: Sequence[bytes]
     next_offset: int
     end_offset: int
+    in_place: PlacedRecords | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """How much was fetched."""
+        return sum(map(len, self.record_batches)) if self.in_place is None else self.in_place.size_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from streamkit.records.batch import NEVER_MS, Batch, Column, Decoder, Later, Origin, RowError
 from streamkit.records.encoded import EncodedRecords, Header
+from streamkit.records.lines import Lines
+from streamkit.records.placed import PlacedRecords, RecordColumns
 from streamkit.records.record import Record, TopicPartition, Windowed
 
 __all__ = [
@@ -12,8 +14,11 @@ __all__ = [
     "EncodedRecords",
     "Header",
     "Later",
+    "Lines",
     "Origin",
+    "PlacedRecords",
     "Record",
+    "RecordColumns",
     "RowError",
     "TopicPartition",
     "Windowed",

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from streamkit.errors import RecordError, RowWiseError
 from streamkit.graph.nodes import OnError
-from streamkit.log import DecodedRecords
-from streamkit.records import Batch, Header, RowError, TopicPartition
+from streamkit.records import Batch, Header, RecordColumns, RowError, TopicPartition
 from streamkit.runtime.outbox import Outbox
 
 __all__ = ["ATTEMPT_HEADER", "TABLE_HEADER", "Aside", "LeftOut", "PickedRecords", "letter_headers"]
@@ -50,7 +49,7 @@ class PickedRecords:
         return len(self.values)
 
     @classmethod
-    def of(cls, records: "DecodedRecords | PickedRecords", rows: npt.NDArray[np.int64]) -> "PickedRecords":
+    def of(cls, records: "RecordColumns | PickedRecords", rows: npt.NDArray[np.int64]) -> "PickedRecords":
         """Return the records at `rows`, in that order."""
         indices = rows.tolist()
         keys, headers = records.keys, records.headers
@@ -59,7 +58,7 @@ class PickedRecords:
             timestamps_ms=records.timestamps_ms[rows],
             keys=[keys[index] for index in indices],
             values=[records.values[index] for index in indices],
-            headers=None if headers is None else [headers[index] for index in indices],
+            headers=None if headers is None else [list(headers[index]) for index in indices],
         )
 
 
@@ -170,8 +169,8 @@ class Aside:
         return bool(self._bad.get(place))
 
     def without(
-        self, place: TopicPartition, records: "DecodedRecords | PickedRecords", outbox: Outbox
-    ) -> tuple["DecodedRecords | PickedRecords", LeftOut]:
+        self, place: TopicPartition, records: "RecordColumns | PickedRecords", outbox: Outbox
+    ) -> tuple["RecordColumns | PickedRecords", LeftOut]:
         """Return the records without the bad ones; these go to the outbox, if that is what the policy says."""
         bad = self._bad[place]
         known = np.isin(records.offsets, np.fromiter(bad, dtype=np.int64, count=len(bad)))

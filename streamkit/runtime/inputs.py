@@ -3,7 +3,7 @@
 Not here: repartition partitions (`channels`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -14,8 +14,17 @@ import polars as pl
 from streamkit.broker import Fetched
 from streamkit.errors import DeserializationError, TimestampError
 from streamkit.graph import Source
-from streamkit.log import DecodedRecords, decode_parts
-from streamkit.records import NEVER_MS, Batch, Column, Later, Origin, RowError, TopicPartition
+from streamkit.log import decode_parts
+from streamkit.records import (
+    NEVER_MS,
+    Batch,
+    Column,
+    Later,
+    Origin,
+    RecordColumns,
+    RowError,
+    TopicPartition,
+)
 from streamkit.runtime.aside import PickedRecords
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
@@ -87,7 +96,7 @@ class SourceInput:
         self._source, self._mark, self._context, self._columnar = source, mark, context, columnar
         self._key_serde, self._value_serde = serdes
         self._told_end = False
-        self.receiving: DecodedRecords | PickedRecords | None = None
+        self.receiving: RecordColumns | PickedRecords | None = None
         """What was handed on last: where an error came up, it is among these."""
         self.out = Fan()
         context.stream_time_ms = max(context.stream_time_ms, self._max_ms)
@@ -108,7 +117,7 @@ class SourceInput:
         if self._mark.end_offset is not None:
             end_offset = min(end_offset, self._mark.end_offset)
         count = 0
-        for part in decode_parts(fetched.record_batches, from_offset=self.next_offset):
+        for part in self._parts(fetched):
             records = part.below(end_offset)
             if len(records):
                 self.receive(records)
@@ -117,7 +126,12 @@ class SourceInput:
         self._context.counters.records_in += count
         return count
 
-    def receive(self, records: DecodedRecords | PickedRecords) -> None:
+    def _parts(self, fetched: Fetched) -> Iterable[RecordColumns]:
+        if fetched.in_place is not None:
+            return [fetched.in_place.read()]
+        return decode_parts(fetched.record_batches, from_offset=self.next_offset)
+
+    def receive(self, records: RecordColumns | PickedRecords) -> None:
         """Stamp records and hand them on, without those that are set aside."""
         context = self._context
         context.reading = (self.topic_partition, int(records.offsets[-1]))
@@ -138,7 +152,7 @@ class SourceInput:
             end = min(begin + _PYTHON_ROWS_MAX, len(batch))
             self.out.receive(batch.take(np.arange(begin, end, dtype=np.int64)))
 
-    def _batch(self, records: DecodedRecords | PickedRecords) -> Batch:
+    def _batch(self, records: RecordColumns | PickedRecords) -> Batch:
         values = Column(self._value_serde, encoded=records.values)
         keys = Column(self._key_serde, later=Later(len(records), lambda: records.keys))
         unknown_ms = np.full(len(records), NEVER_MS, dtype=np.int64)
@@ -168,7 +182,7 @@ class SourceInput:
         except RowError as error:
             raise self._bad(batch, error) from error
 
-    def _timestamps(self, batch: Batch, records: DecodedRecords | PickedRecords) -> npt.NDArray[np.int64]:
+    def _timestamps(self, batch: Batch, records: RecordColumns | PickedRecords) -> npt.NDArray[np.int64]:
         field, node = self._source.event_time.field, self._source.name
         if field is None:
             self._touch(batch, node)

@@ -140,9 +140,8 @@ class TaskRunner:
         except RecordError as error:
             self._set_aside(fetched.topic_partition, error)
             return 0
-        size_bytes = sum(map(len, fetched.record_batches))
-        self._bytes_since += size_bytes
-        self._read_bytes += size_bytes
+        self._bytes_since += fetched.size_bytes
+        self._read_bytes += fetched.size_bytes
         if self._publisher is not None:
             # Outputs go out as soon as they exist.
             self._publisher.send(self.task.context.outputs.take())

@@ -21,6 +21,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from streamkit.records import Lines
+
 __all__ = ["ROWS_MIN", "LinesDecoder"]
 
 ROWS_MIN: Final = 1000
@@ -72,7 +74,7 @@ class LinesDecoder:
         """
         if None in encoded:
             return None
-        lines = b"\n".join(encoded)  # type: ignore[arg-type]  # there is no null
+        lines = encoded.text if isinstance(encoded, Lines) else b"\n".join(encoded)  # type: ignore[arg-type]  # there is no null
         if not self._certain(lines, len(encoded)):
             return None
         try:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from streamkit.records import RowError
+from streamkit.records import Lines, RowError
 from streamkit.serde.ranges import INT_MAX, INT_MIN
 from streamkit.serde.serde import Serde, convert_each
 
@@ -53,7 +53,23 @@ class TextSerde(Serde):
             return super().encoded_from_frame(frame)
         return column.cast(pl.Binary).to_list()
 
+    def frame_from_encoded(self, encoded: Sequence[bytes | None]) -> pl.DataFrame:
+        """Decode all rows into the only column, without a Python string in between."""
+        try:
+            if isinstance(encoded, Lines):
+                whole = pl.Series(self.what, [encoded.text], dtype=pl.Binary).cast(pl.String)
+                return pl.DataFrame([whole.str.split("\n").explode()])
+            column = pl.Series(self.what, encoded, dtype=pl.Binary).cast(pl.String)
+        except pl.exceptions.ComputeError:
+            # Some row is no UTF-8: which one is found row by row.
+            return super().frame_from_encoded(encoded)
+        return super().frame_from_encoded(encoded) if column.null_count() else pl.DataFrame([column])
+
     def _decode_present(self, encoded: Sequence[bytes]) -> list[Any]:
+        if isinstance(encoded, Lines):
+            # A cut character is as wrong before a line feed as anywhere, so a text of good lines is a good text.
+            with contextlib.suppress(UnicodeDecodeError):
+                return encoded.text.decode().split("\n")
         return convert_each(bytes.decode, encoded, self._undecodable(encoded))
 
     def _encode_present(self, objects: Sequence[Any]) -> list[bytes | None]:
