@@ -18,6 +18,7 @@
     │   ├── StoreLockedError
     │   │   └── StoreInUseError  try again for a minute
     │   └── StoreDamagedError    set aside and restore
+    ├── FileError                stop the worker
     ├── BrokerError              retry within a deadline if retriable
     │   ├── BrokerUnavailableError   ProducerFencedError   CommitFailedError
     └── TaskError
@@ -42,6 +43,7 @@ __all__ = [
     "DeserializationError",
     "DigestMismatchError",
     "DuplicateNameError",
+    "FileError",
     "FrozenJobError",
     "LogError",
     "LogLockedError",
@@ -339,6 +341,18 @@ class DigestMismatchError(StateError):
 
     The message names the store and the first differing key range.
     """
+
+
+class FileError(StreamkitError):
+    """Raised when a file that a stream is bound to is damaged, has changed or cannot be read; names file and byte.
+
+    What was committed before is intact: mend the file, or put it back as it was.
+    """
+
+    def __init__(self, primary: str, *, path: str = "", position: int = -1, hint: str = "") -> None:
+        """Keep the file, and the byte position if there is one."""
+        self.path, self.position = path, position
+        super().__init__(primary, detail=f"{path} byte {position}" if position >= 0 else path, hint=hint)
 
 
 class BrokerError(StreamkitError):

@@ -25,6 +25,7 @@ ANSWERS = {
     errors.LogError: Answer.STOP,
     errors.StateError: Answer.STOP,
     errors.StoreDamagedError: Answer.RESTORE,
+    errors.FileError: Answer.STOP,
     errors.BrokerError: Answer.STOP,
     errors.BrokerUnavailableError: Answer.RETRY,
     errors.ProducerFencedError: Answer.CLOSE_DIRTY,

@@ -12,7 +12,8 @@ import click
 
 from streamkit.broker.state_root import state_root
 from streamkit.cli.broker import broker_option, opened, state_dir_option
-from streamkit.cli.exits import SIGNALLED
+from streamkit.cli.exits import FAILED, SIGNALLED
+from streamkit.cli.files import Bindings, file_options, file_run
 from streamkit.cli.lines import Reporter
 from streamkit.cli.load import load_job
 from streamkit.cli.lock import refuse_unlocked
@@ -35,6 +36,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 @click.argument("job")
 @broker_option
 @state_dir_option
+@file_options
 @click.option("--bounded", is_flag=True, help="Read to the end as it is at the first start, close every window, exit.")
 @click.option("--continue", "go_on", is_flag=True, help="After a finished bounded run: read what came since.")
 @click.option(
@@ -54,6 +56,9 @@ def run(  # noqa: PLR0913  # a parameter an option
     job: str,
     url: str,
     state_dir: str | None,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    overwrite: bool,
     bounded: bool,
     go_on: bool,
     guarantee: Guarantee,
@@ -78,9 +83,12 @@ def run(  # noqa: PLR0913  # a parameter an option
             detail=f"the broker is {url}",
             hint="leave --workers out, or use --broker kafka://host:9092",
         )
+    bindings = Bindings(inputs=inputs, outputs=outputs, overwrite=overwrite)
+    if bindings and (workers > 1 or go_on or guarantee != "exactly-once"):
+        raise click.UsageError("--workers, --continue and --guarantee go with topics, not with --input and --output")
     host = worker_id or os.uname().nodename
     options = RunOptions(
-        bounded=bounded,
+        bounded=bounded or bool(bindings),
         go_on=go_on,
         guarantee=guarantee,
         worker_id=worker_id or f"{host}-0",
@@ -91,14 +99,33 @@ def run(  # noqa: PLR0913  # a parameter an option
         arguments += ["--state-dir", state_dir] if state_dir is not None else []
         ids = [f"{host}-{number}" for number in range(workers)]
         sys.exit(_run_workers(topology, url, options, (arguments, ids), as_json=as_json))
+    told = contextlib.nullcontext(ChildReporter()) if child else reporter_for(topology.job, as_json=as_json)
+    if bindings:
+        with told as reporter:
+            _run_files(topology, bindings, url, replace(options, state_dir=state_dir), reporter)
+        return
     with opened(url) as broker:
         options = replace(options, state_dir=state_dir or state_root(url, broker))
         worker = Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
-        told = contextlib.nullcontext(ChildReporter()) if child else reporter_for(topology.job, as_json=as_json)
         with told as reporter:
             summary, caught = asyncio.run(_supervise(worker, reporter, child=child))
+            reporter.summary(summary)
     if bounded and caught is not None and not summary.finished:
         sys.exit(SIGNALLED + caught)
+
+
+def _run_files(topology: Topology, bindings: Bindings, url: str, options: RunOptions, reporter: Reporter) -> None:
+    """Run over files to the end, and tell it once the outputs are in their places."""
+    summary = Summary(records_in=0, records_out=0, late=0, seconds=0.0, finished=True)
+    with file_run(topology, bindings, url) as (files, broker):
+        if broker is not None:
+            options = replace(options, state_dir=options.state_dir or files.state_directory)
+            worker = Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
+            summary, caught = asyncio.run(_supervise(worker, reporter, child=False))
+            if not summary.finished:
+                reporter.summary(summary)
+                sys.exit(FAILED if caught is None else SIGNALLED + caught)
+    reporter.summary(replace(summary, already_finished=False))
 
 
 def _run_workers(
@@ -142,5 +169,4 @@ async def _supervise(worker: Worker, reporter: Reporter, *, child: bool) -> tupl
             # The worker has ended; what is left is to close the log, and that is not to be cut short.
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_IGN)
-    reporter.summary(summary)
     return summary, caught[0] if caught else None

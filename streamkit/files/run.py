@@ -1,0 +1,232 @@
+"""A run over files: its directory, from the first start until its outputs are in their places.
+
+The directory is named after job and bindings, so that the same command finds it again. In it are the plan (`plan`), the
+log of the run, and its state. When the job is done, the outputs are written beside their places; then `published` is
+written, and from then on nothing is computed or written any more, only renamed and removed. So whenever the process
+dies, the same command does what is left, and an output is as it was or complete.
+
+The steps stand in one tuple, in their order; tests crash before each of them.
+"""
+
+import hashlib
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import msgspec
+import orjson
+
+from streamkit.broker import Broker
+from streamkit.broker.whole_file import read_whole, write_whole
+from streamkit.errors import FileError, LogLockedError, RecordError
+from streamkit.files.bindings import Format, InputBinding, OutputBinding, check_free, format_of
+from streamkit.files.broker import FileBroker
+from streamkit.files.fetcher import FileTopic
+from streamkit.files.outputs import SinkTopic, write_output
+from streamkit.files.plan import RunPlan, check_unchanged, made_plan
+from streamkit.files.shapes import check_columns, columns_beside, sink_shapes
+from streamkit.graph import Source
+from streamkit.seams import File, FileSystem
+from streamkit.seams.user_files import facts_of, put_in_place
+from streamkit.topology import Topology
+
+__all__ = ["PUBLISHING_STEPS", "FileRun", "FileRunRequest"]
+
+Observe: TypeAlias = Callable[[str], None]
+
+_PLAN, _PUBLISHED, _LOCK = "plan", "published", "lock"
+_ID_LENGTH: Final = 16
+
+
+def _unobserved(step: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRunRequest:
+    """What a command asks for.
+
+    Args:
+        topology: Of the job.
+        inputs: A file for each of its streams.
+        outputs: A file for each of its sinks.
+        whole: Topics that the job reads by their own key.
+        overwrite: Whether outputs that exist are replaced when the run is done.
+        root: The directory below which runs have theirs.
+    """
+
+    topology: Topology
+    inputs: tuple[InputBinding, ...]
+    outputs: tuple[OutputBinding, ...]
+    whole: tuple[str, ...]
+    overwrite: bool
+    root: str
+
+
+class FileRun:
+    """One run over files, begun or gone on with.
+
+    Raises:
+        ConfigError: An output exists or cannot be, or an input has changed since the run began. Nothing was made.
+        LogLockedError: Another process is at this run.
+    """
+
+    def __init__(self, request: FileRunRequest, fs: FileSystem) -> None:
+        """Find the run that the same command began before, or begin one."""
+        self._request, self._fs = request, fs
+        self.directory = f"{request.root}/{_run_id(request)}"
+        self._shapes = sink_shapes(request.topology)
+        self._lock: File | None = None
+        self._broker: Broker | None = None
+        begun = fs.list(self.directory)
+        if _PLAN not in begun:
+            self._check()
+        fs.make_dirs(self.directory)
+        self._lock = fs.lock(f"{self.directory}/{_LOCK}")
+        if self._lock is None:
+            raise LogLockedError(
+                "another process runs this job on these files", detail=self.directory, hint="wait for it, or stop it"
+            )
+        try:
+            self.plan = self._planned()
+        except BaseException:
+            if _PLAN not in fs.list(self.directory):
+                fs.remove(self.directory)
+            self.close()
+            raise
+
+    @property
+    def published(self) -> bool:
+        """Whether the job is done, and only renaming and removing is left."""
+        return _PUBLISHED in self._fs.list(self.directory)
+
+    def broker(self, log: Broker) -> Broker:
+        """Return the broker that the job runs on.
+
+        Args:
+            log: The log of the run, opened in `log_directory`; it stays the caller's.
+        """
+        sources = {node.topic: node for node in self._request.topology.graph.nodes if isinstance(node, Source)}
+        topics = {
+            topic: FileTopic(
+                partitions=partitions, key_type=sources[topic].key_type, value_type=sources[topic].value_type
+            )
+            for topic, partitions in self.plan.inputs.items()
+        }
+        self._broker = log
+        return FileBroker(log, topics, {facts.path: facts for facts in self.plan.files})
+
+    @property
+    def log_directory(self) -> str:
+        """Where the log of the run is."""
+        return f"{self.directory}/log"
+
+    @property
+    def state_directory(self) -> str:
+        """Where its state is."""
+        return f"{self.directory}/state"
+
+    def write_outputs(self) -> None:
+        """Write the outputs of a finished job beside their places, and say so durably.
+
+        Raises:
+            FileError: One cannot be written. What is in its place stays; the same command tries again.
+        """
+        assert self._broker is not None, "the job ran on it"
+        for topic, path in self.plan.outputs.items():
+            sink = SinkTopic(broker=self._broker, topic=topic, shape=self._shapes[topic])
+            write_output(sink, path, self._temporary(path))
+        write_whole(self._fs, f"{self.directory}/{_PUBLISHED}", b"")
+
+    def publish(self, observe: Observe = _unobserved) -> None:
+        """Put the outputs in their places and remove the run; the log must be closed.
+
+        Args:
+            observe: Told each step's name before it.
+
+        Raises:
+            FileError: A file cannot be renamed; the same command tries again.
+        """
+        assert self.published, "outputs are written"
+        for step in PUBLISHING_STEPS:
+            observe(step.__name__)
+            step(self)
+
+    def put_outputs_in_place(self) -> None:
+        """Rename each output that was not renamed yet."""
+        for path in self.plan.outputs.values():
+            temporary = self._temporary(path)
+            if facts_of(temporary) is not None:
+                try:
+                    put_in_place(temporary, path)
+                except OSError as error:
+                    raise FileError(f"the output cannot be put in place: {error.strerror}", path=path) from error
+
+    def set_aside(self) -> None:
+        """Rename the directory: what is removed in part is no run."""
+        self._fs.remove(f"{self.directory}.removed")
+        self._fs.rename(self.directory, f"{self.directory}.removed")
+
+    def remove(self) -> None:
+        """Remove it."""
+        self._fs.remove(f"{self.directory}.removed")
+
+    def name_place(self, error: RecordError) -> None:
+        """Add to the error of a record the file that it lies in, and where."""
+        partitions = self.plan.inputs.get(error.topic)
+        part = partitions[error.partition].part_at(error.offset) if partitions is not None else None
+        if part is not None:
+            form, gzip = format_of(part.path)
+            unit = "row" if form is Format.PARQUET else "inflated byte" if gzip else "byte"
+            place = f"{part.path} {unit} {part.begin + error.offset - part.offset}"
+            error.detail = f"{place}, {error.detail}" if error.detail else place
+
+    def close(self) -> None:
+        """Give the run back to whoever goes on with it; closing twice does nothing."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _check(self) -> None:
+        """Refuse what is wrong with the outputs of a run that has not begun."""
+        request = self._request
+        check_free(request.outputs, request.inputs, overwrite=request.overwrite)
+        for output in request.outputs:
+            if format_of(output.path)[0] is not Format.JSON_LINES:
+                check_columns(output.topic, columns_beside(self._shapes[output.topic]))
+
+    def _planned(self) -> RunPlan:
+        """Return the plan of the run, made now if it has none."""
+        request, path = self._request, f"{self.directory}/{_PLAN}"
+        body = read_whole(self._fs, path)
+        if body is not None:
+            plan = msgspec.json.decode(body, type=RunPlan)
+            if not self.published:
+                check_unchanged(plan, request.inputs, self.directory)
+            return plan
+        plan = made_plan(request.topology.job, request.inputs, request.outputs, request.whole)
+        write_whole(self._fs, path, msgspec.json.encode(plan))
+        return plan
+
+    def _temporary(self, path: str) -> str:
+        """Return the name that an output bears until it is complete: beside its place, hidden, of this run alone."""
+        name = f".{posixpath.basename(path)}.{posixpath.basename(self.directory)}.partial"
+        return posixpath.join(posixpath.dirname(path), name)
+
+
+PUBLISHING_STEPS: Final = (FileRun.put_outputs_in_place, FileRun.set_aside, FileRun.remove)
+
+
+def _run_id(request: FileRunRequest) -> str:
+    """Return what the same job with the same bindings always has, whatever is in the files."""
+
+    def bound(bindings: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+        return sorted(bindings, key=lambda binding: str(binding["topic"]))
+
+    named = {
+        "job": request.topology.job,
+        "inputs": bound({"topic": one.topic, "named": one.named} for one in request.inputs),
+        "outputs": bound({"topic": one.topic, "path": one.path} for one in request.outputs),
+    }
+    return hashlib.sha256(orjson.dumps(named, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_ID_LENGTH]
