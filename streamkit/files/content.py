@@ -4,12 +4,13 @@ A file is looked at before each read: what changed under a run is refused, not r
 """
 
 import zlib
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from streamkit.errors import FileError
 from streamkit.seams.user_files import FileFacts, UserFile
 
-__all__ = ["LINE_BYTES_MAX", "Content", "InflatedContent", "PlainContent", "line_end"]
+__all__ = ["LINE_BYTES_MAX", "Content", "InflatedContent", "PlainContent", "line_end", "stretch"]
 
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 """A line that is longer is no line: with a file that has no line feed in it, memory would be filled."""
@@ -162,7 +163,35 @@ def line_end(content: Content, path: str, position: int, wanted: int, end: int) 
         found = data.find(b"\n")
         if found >= 0:
             return min(wanted + found + 1, end)
+        assert data, "a file of that size was opened, and has it still"
         wanted += len(data)
     if wanted < end:
         raise FileError(f"a line is longer than {LINE_BYTES_MAX} bytes", path=path, position=position)
     return end
+
+
+def stretch(
+    content: Content, path: str, position: int, wanted_bytes: int, whole_bytes: Callable[[bytes], int]
+) -> tuple[bytes, bool]:
+    """Return whole records from the begin of one on, and whether the content ends with them.
+
+    Args:
+        content: Read forwards alone.
+        path: For errors.
+        position: Where a record begins.
+        wanted_bytes: About how much, at least 1.
+        whole_bytes: Says how many of some bytes are whole records.
+
+    Raises:
+        FileError: A record is longer than `LINE_BYTES_MAX`.
+    """
+    while True:
+        data = content.read_at(position, wanted_bytes + 1)
+        if len(data) <= wanted_bytes:
+            return data, True
+        whole = whole_bytes(data)
+        if whole:
+            return data[:whole], False
+        if wanted_bytes >= LINE_BYTES_MAX:
+            raise FileError(f"a record is longer than {LINE_BYTES_MAX} bytes", path=path, position=position)
+        wanted_bytes = min(2 * wanted_bytes, LINE_BYTES_MAX)

@@ -1,21 +1,23 @@
 """The fetcher of a run over files: parts of files by offset, and topics from the broker beneath."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from streamkit.broker import Fetched, Fetcher
 from streamkit.errors import OffsetOutOfRangeError
 from streamkit.files.bindings import Format, format_of
-from streamkit.files.content import Content, InflatedContent, PlainContent, line_end
+from streamkit.files.content import Content, InflatedContent, PlainContent, line_end, stretch
 from streamkit.files.lines import LinePlace, PartPlace, line_records
-from streamkit.files.plan import FilePartition, Part
+from streamkit.files.plan import PART_BYTES, FilePartition, Part
+from streamkit.files.tables import RowPlace, TableShape, csv_names, csv_records, csv_whole_bytes
 from streamkit.records import PlacedRecords, RecordColumns, TopicPartition
 from streamkit.seams.user_files import FileFacts
 
 __all__ = ["FileFetcher", "FileTopic"]
 
 _NS_PER_MS: Final = 1_000_000
+_ROWS_MAX: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,11 @@ class FileTopic:
     partitions: tuple[FilePartition, ...]
     key_type: Any = None
     value_type: Any = None
+
+    @property
+    def shape(self) -> TableShape:
+        """What becomes of a table's rows."""
+        return TableShape.of(self.key_type, self.value_type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,7 @@ class FileFetcher:
         """Open nothing yet."""
         self._beneath, self._topics, self._facts = beneath, topics, facts
         self._contents: dict[TopicPartition, tuple[str, Content]] = {}
+        self._names: dict[str, tuple[list[str], int]] = {}
 
     def fetch(self, positions: Mapping[TopicPartition, int], *, wait_ms: float, bytes_max: int) -> Sequence[Fetched]:
         """Return what lies at the positions; waits for topics only where no file has anything.
@@ -114,19 +122,44 @@ class FileFetcher:
         where = PartPlace(
             offset=position,
             timestamp_ms=self._facts[part.path].modified_ns // _NS_PER_MS,
-            keyed=topic.key_type is not None and form is not Format.TEXT,
+            keyed=topic.key_type is not None and form is Format.JSON_LINES,
         )
+        if form is Format.CSV:
+            return self._read_csv(content, part, where, topic, bytes_max)
+        if form is Format.PARQUET:
+            # Of a part's bytes: parts of one file have as many each.
+            row_bytes = max(min(self._facts[part.path].size_bytes, PART_BYTES) // (part.end - part.begin), 1)
+            end = min(at + max(min(bytes_max // row_bytes, _ROWS_MAX), 1), part.end)
+            rows = RowPlace(
+                content=content,
+                path=part.path,
+                begin=at,
+                end=end,
+                size_bytes=(end - at) * row_bytes,
+                place=where,
+                shape=topic.shape,
+            )
+            return rows, part.offset + end - part.begin
         if not gzip:
             end = line_end(content, part.path, at, at + bytes_max, part.end)
             return LinePlace(content=content, begin=at, end=end, place=where), part.offset + end - part.begin
-        data = content.read_at(at, bytes_max + 1)
-        whole = len(data) <= bytes_max
-        if not whole:
-            data = content.read_at(at, line_end(content, part.path, at, at + bytes_max, part.end) - at)
-        next_offset = part.end_offset if whole else position + len(data)
+        data, last = stretch(content, part.path, at, bytes_max, lambda data: data.rfind(b"\n") + 1)
+        next_offset = part.end_offset if last else position + len(data)
+        return (_Read(records=line_records(data, where), size_bytes=len(data)) if data else None), next_offset
+
+    def _read_csv(
+        self, content: Content, part: Part, where: PartPlace, topic: FileTopic, bytes_max: int
+    ) -> tuple[PlacedRecords | None, int]:
+        """Return records of a csv file; its first line, which names the columns, is none."""
+        if part.path not in self._names:
+            self._names[part.path] = csv_names(content, part, bytes_max)
+        names, first = self._names[part.path]
+        where = replace(where, offset=max(where.offset, part.offset + first))
+        data, last = stretch(content, part.path, where.offset - part.offset, bytes_max, csv_whole_bytes)
+        next_offset = part.end_offset if last else where.offset + len(data)
         if not data:
             return None, next_offset
-        return _Read(records=line_records(data, where), size_bytes=len(data)), next_offset
+        return _Read(records=csv_records(data, names, part, where, topic.shape), size_bytes=len(data)), next_offset
 
     def _content(self, place: TopicPartition, part: Part, *, gzip: bool) -> Content:
         path, content = self._contents.get(place, ("", None))
