@@ -80,7 +80,7 @@ class FileRun:
         self._lock: File | None = None
         self._broker: Broker | None = None
         begun = fs.list(self.directory)
-        if _PLAN not in begun:
+        if _PLAN not in begun and _PUBLISHED not in begun:
             self._check()
         fs.make_dirs(self.directory)
         self._lock = fs.lock(f"{self.directory}/{_LOCK}")
@@ -91,7 +91,7 @@ class FileRun:
         try:
             self.plan = self._planned()
         except BaseException:
-            if _PLAN not in fs.list(self.directory):
+            if not {_PLAN, _PUBLISHED} & set(fs.list(self.directory)):
                 fs.remove(self.directory)
             self.close()
             raise
@@ -163,14 +163,21 @@ class FileRun:
                 except OSError as error:
                     raise FileError(f"the output cannot be put in place: {error.strerror}", path=path) from error
 
-    def set_aside(self) -> None:
-        """Rename the directory: what is removed in part is no run."""
-        self._fs.remove(f"{self.directory}.removed")
-        self._fs.rename(self.directory, f"{self.directory}.removed")
+    def remove_log(self) -> None:
+        """Remove the log: the outputs have what was in it."""
+        self._fs.remove(self.log_directory)
+
+    def remove_state(self) -> None:
+        """Remove the state."""
+        self._fs.remove(self.state_directory)
+
+    def remove_plan(self) -> None:
+        """Remove the plan: without it the run is published, and nothing is left to rename."""
+        self._fs.remove(f"{self.directory}/{_PLAN}")
 
     def remove(self) -> None:
-        """Remove it."""
-        self._fs.remove(f"{self.directory}.removed")
+        """Remove the rest, and with it what says that there was a run."""
+        self._fs.remove(self.directory)
 
     def name_place(self, error: RecordError) -> None:
         """Add to the error of a record the file that it lies in, and where."""
@@ -205,6 +212,8 @@ class FileRun:
             if not self.published:
                 check_unchanged(plan, request.inputs, self.directory)
             return plan
+        if self.published:
+            return RunPlan(job=request.topology.job, files=(), inputs={}, outputs={})
         plan = made_plan(request.topology.job, request.inputs, request.outputs, request.whole)
         write_whole(self._fs, path, msgspec.json.encode(plan))
         return plan
@@ -215,7 +224,13 @@ class FileRun:
         return posixpath.join(posixpath.dirname(path), name)
 
 
-PUBLISHING_STEPS: Final = (FileRun.put_outputs_in_place, FileRun.set_aside, FileRun.remove)
+PUBLISHING_STEPS: Final = (
+    FileRun.put_outputs_in_place,
+    FileRun.remove_log,
+    FileRun.remove_state,
+    FileRun.remove_plan,
+    FileRun.remove,
+)
 
 
 def _run_id(request: FileRunRequest) -> str:
