@@ -110,6 +110,13 @@ def csv_cells(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _parsed(values: Sequence[bytes | None], dtype: pl.DataType | None) -> pl.DataFrame:
     """Return the JSON of values as one column."""
+    if isinstance(dtype, pl.Struct) and None not in values:
+        # Objects as they stand: half the cost of the same in one column.
+        text, whole = b"\n".join(values), {field.name: field.dtype for field in dtype.fields}  # type: ignore[arg-type]  # no None in it
+        try:
+            return pl.read_ndjson(text, schema=whole).select(pl.struct(pl.all()).alias(_VALUE))
+        except pl.exceptions.PolarsError:
+            pass  # what is wrong is said below
     text = b"\n".join([b'{"value":%b}' % (b"null" if value is None else value) for value in values])
     try:
         schema = None if dtype is None else {_VALUE: dtype}

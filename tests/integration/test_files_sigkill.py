@@ -69,6 +69,7 @@ def test_an_output_is_as_it_was_or_complete_and_the_same_command_completes_it(
     assert [path.name for path in (tmp_path / DIRECTORY).iterdir()] == []
 
 
+LINES = 700
 JOB = '''
 """Counts the lengths of lines; dies after as many lines as the environment says."""
 
@@ -102,13 +103,13 @@ by_length.count(name="lengths").to("lengths")
 def begun(directory: Path) -> tuple[str, ...]:
     """Begin a run that is killed after its first commit; return the command."""
     (directory / "job.py").write_text(JOB)
-    # A commit comes after 16 MiB.
-    (directory / "in.txt").write_bytes(b"".join(b"x" * (10_000 + n % 7) + b"\n" for n in range(3_000)))
+    # Two partitions, a long one and a short one, which is done and committed long before.
+    (directory / "in.txt").write_bytes(b"".join(b"x" * (100_000 + n % 7) + b"\n" for n in range(LINES)))
     command = ("run", "job.py", "--input", "lines=in.txt", "--output", "lengths=out.csv", "--json")
     dying = subprocess.run(
         [sys.executable, "-m", "streamkit", *command],
         cwd=directory,
-        env={**environment(), "DIE_AFTER": "2900"},
+        env={**environment(), "DIE_AFTER": str(LINES - 50)},
         capture_output=True,
         check=False,
         timeout=120,
@@ -122,8 +123,8 @@ def test_the_same_command_goes_on_where_the_run_was(tmp_path: Path) -> None:
     command = begun(tmp_path)
     summary = orjson.loads(done(*command, cwd=tmp_path).splitlines()[-1])
     assert summary["finished"]
-    assert 0 < summary["records_in"] < 3_000, "what was committed is not read again"
-    lengths = [str((10_000 + n % 7) % 7) for n in range(3_000)]
+    assert 0 < summary["records_in"] < LINES, "what was committed is not read again"
+    lengths = [str((100_000 + n % 7) % 7) for n in range(LINES)]
     assert counts_of(tmp_path / "out.csv") == {length: lengths.count(length) for length in set(lengths)}
 
 
@@ -141,4 +142,4 @@ def test_a_file_that_changed_is_refused_until_the_run_is_given_up(tmp_path: Path
     (directory,) = (tmp_path / DIRECTORY).iterdir()
     assert f"rm -r .streamkit/files/{directory.name}" in said
     done("run", "job.py", "--input", "lines=in.txt", "--output", "lengths=other.csv", cwd=tmp_path)
-    assert sum(counts_of(tmp_path / "other.csv").values()) == 3_001, "other bindings are another run"
+    assert sum(counts_of(tmp_path / "other.csv").values()) == LINES + 1, "other bindings are another run"
