@@ -9,14 +9,15 @@ import click
 
 from streamkit.broker import Broker, open_broker
 from streamkit.broker.open import log_directory
+from streamkit.cli.broker import opened
 from streamkit.errors import ConfigError, RecordError
 from streamkit.files import FileRun, FileRunRequest, input_bindings, output_bindings
 from streamkit.graph import Sink, Source
 from streamkit.runtime.keys_check import topics_read_by_key
-from streamkit.seams import SystemFileSystem
+from streamkit.seams import SystemFileSystem, SystemRng
 from streamkit.topology import Topology
 
-__all__ = ["Bindings", "file_options", "file_run"]
+__all__ = ["Bindings", "file_options", "file_run", "is_bounded"]
 
 _ROOT: Final = ".streamkit"
 
@@ -59,35 +60,45 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def file_run(topology: Topology, bindings: Bindings, url: str) -> Iterator[tuple[FileRun, Broker | None]]:
+def file_run(
+    topology: Topology, bindings: Bindings, url: str, *, bounded: bool
+) -> Iterator[tuple[FileRun, Broker | None]]:
     """Begin a run over files, or go on with it, and publish its outputs if what is within did not fail.
 
-    Yields the run and the broker for its worker, None if the job is done already. What is within ends the `with` by
-    an exception unless the job has finished.
+    It has a log of its own if all topics of the job are files of an embedded log's user; else it is on the broker,
+    under a name of its own. Yields the run and the broker for its worker, None if the job is done already. What is
+    within ends the `with` by an exception unless the job has finished.
 
     Args:
         topology: Of the job.
         bindings: Of its topics.
         url: Of the broker; the run's directory is below that of an embedded log.
+        bounded: Whether a source that is a topic is read to its end.
 
     Raises:
         ConfigError: A binding is wrong, or the run cannot be gone on with.
         FileError: An output cannot be written. The same command tries again.
     """
-    request = _request(topology, bindings, f"{log_directory(url) or _ROOT}/files")
-    run = FileRun(request, SystemFileSystem())
+    request = _request(topology, bindings, url, bounded=bounded)
+    run = FileRun(request, SystemFileSystem(), SystemRng())
     try:
+        if request.shared:
+            with opened(url, make=True) as broker:
+                if run.published:
+                    yield run, None
+                else:
+                    with _writing(run):
+                        yield run, run.broker(broker)
+                run.publish(broker)
+            return
         if run.published:
             yield run, None
         else:
             # What is lost at a power cut is computed again: nothing outside was told of it.
             log = open_broker(f"log://{run.log_directory}?durability=os")
             try:
-                yield run, run.broker(log)
-                run.write_outputs()
-            except RecordError as error:
-                run.name_place(error)
-                raise
+                with _writing(run):
+                    yield run, run.broker(log)
             finally:
                 log.close()
         run.publish()
@@ -95,28 +106,40 @@ def file_run(topology: Topology, bindings: Bindings, url: str) -> Iterator[tuple
         run.close()
 
 
-def _request(topology: Topology, bindings: Bindings, root: str) -> FileRunRequest:
-    sources = _topics(topology, Source)
-    sinks = _topics(topology, Sink)
-    inputs = input_bindings(bindings.inputs, sources)
-    outputs = output_bindings(bindings.outputs, sinks)
-    for option, topics, bound in (
-        ("--input", sources, [binding.topic for binding in inputs]),
-        ("--output", sinks, [binding.topic for binding in outputs]),
-    ):
-        for topic in topics:
-            if topic not in bound:
-                raise ConfigError(
-                    f"the topic {topic!r} has no {option}, and a run over files has one for each topic of the job",
-                    hint=f"{option} {topic}=PATH",
-                )
+@contextlib.contextmanager
+def _writing(run: FileRun) -> Iterator[None]:
+    """Write the outputs once the job is done; say of a bad record which file it is in."""
+    try:
+        yield
+        run.write_outputs()
+    except RecordError as error:
+        run.name_place(error)
+        raise
+
+
+def is_bounded(topology: Topology, bindings: Bindings) -> bool:
+    """Return whether every stream of the job is files, so that it ends."""
+    return set(_topics(topology, Source)) <= {text.partition("=")[0] for text in bindings.inputs}
+
+
+def _request(topology: Topology, bindings: Bindings, url: str, *, bounded: bool) -> FileRunRequest:
+    sources, sinks = _topics(topology, Source), _topics(topology, Sink)
+    inputs, outputs = input_bindings(bindings.inputs, sources), output_bindings(bindings.outputs, sinks)
+    if outputs and not bounded and len(inputs) < len(sources):
+        raise ConfigError(
+            "an output is written when the run is done, and this one reads a topic, which has no end",
+            hint="--bounded reads topics to their end as it is now, or bind all streams to files",
+        )
+    directory = log_directory(url)
+    all_bound = len(inputs) == len(sources) and len(outputs) == len(sinks)
     return FileRunRequest(
         topology=topology,
         inputs=inputs,
         outputs=outputs,
         whole=tuple(topics_read_by_key(topology)),
         overwrite=bindings.overwrite,
-        root=root,
+        root=f"{directory or _ROOT}/files",
+        shared=directory is None or not all_bound,
     )
 
 

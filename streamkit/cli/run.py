@@ -12,8 +12,8 @@ import click
 
 from streamkit.broker.state_root import state_root
 from streamkit.cli.broker import broker_option, opened, state_dir_option
-from streamkit.cli.exits import FAILED, SIGNALLED
-from streamkit.cli.files import Bindings, file_options, file_run
+from streamkit.cli.exits import SIGNALLED
+from streamkit.cli.files import Bindings, file_options, file_run, is_bounded
 from streamkit.cli.lines import Reporter
 from streamkit.cli.load import load_job
 from streamkit.cli.lock import refuse_unlocked
@@ -91,7 +91,7 @@ def run(  # noqa: PLR0913  # a parameter an option
         raise click.UsageError("--workers, --continue and --guarantee go with topics, not with --input and --output")
     host = worker_id or os.uname().nodename
     options = RunOptions(
-        bounded=bounded or bool(bindings),
+        bounded=bounded or (bool(bindings) and is_bounded(topology, bindings)),
         go_on=go_on,
         guarantee=guarantee,
         worker_id=worker_id or f"{host}-0",
@@ -120,7 +120,7 @@ def run(  # noqa: PLR0913  # a parameter an option
 def _run_files(topology: Topology, bindings: Bindings, url: str, options: RunOptions, reporter: Reporter) -> None:
     """Run over files to the end, and tell it once the outputs are in their places."""
     summary = Summary(records_in=0, records_out=0, late=0, seconds=0.0, finished=True)
-    with file_run(topology, bindings, url) as (files, broker):
+    with file_run(topology, bindings, url, bounded=options.bounded) as (files, broker):
         if broker is not None:
             options = replace(
                 options,
@@ -128,11 +128,11 @@ def _run_files(topology: Topology, bindings: Bindings, url: str, options: RunOpt
                 commit_bytes_max=_FILES_COMMIT_BYTES,
                 commit_interval_ms=_FILES_COMMIT_MS,
             )
-            worker = Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
+            worker = Worker(files.topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
             summary, caught = asyncio.run(_supervise(worker, reporter, child=False))
             if not summary.finished:
                 reporter.summary(summary)
-                sys.exit(FAILED if caught is None else SIGNALLED + caught)
+                sys.exit(SIGNALLED + caught if options.bounded and caught is not None else 0)
     reporter.summary(replace(summary, already_finished=False))
 
 

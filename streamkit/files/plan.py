@@ -74,25 +74,25 @@ class RunPlan:
     """What a run reads and writes.
 
     Args:
-        job: Its name.
+        name: Of the run: the job's where the log is the run's alone, else one that no other run has.
         files: What each input was when the run began.
         inputs: The partitions of each topic.
         outputs: The file of each sink.
     """
 
-    job: str
+    name: str
     files: tuple[FileFacts, ...]
     inputs: Mapping[str, tuple[FilePartition, ...]]
     outputs: Mapping[str, str]
 
 
 def made_plan(
-    job: str, inputs: Iterable[InputBinding], outputs: Iterable[OutputBinding], whole: Iterable[str]
+    name: str, inputs: Iterable[InputBinding], outputs: Iterable[OutputBinding], whole: Iterable[str]
 ) -> RunPlan:
     """Return the plan of a run that begins now.
 
     Args:
-        job: Its name.
+        name: Of the run.
         inputs: What it reads.
         outputs: What it writes.
         whole: Topics that are read by their own key: all of one is one partition, since a key may lie anywhere.
@@ -110,7 +110,7 @@ def made_plan(
         sizes = {path: files[path].size_bytes for path in binding.paths}
         partitions[binding.topic] = _put_together(parts, None if binding.topic in set(whole) else sizes)
     return RunPlan(
-        job=job,
+        name=name,
         files=tuple(files.values()),
         inputs=partitions,
         outputs={output.topic: output.path for output in outputs},

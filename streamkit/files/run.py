@@ -20,6 +20,7 @@ import orjson
 from streamkit.broker import Broker
 from streamkit.broker.whole_file import read_whole, write_whole
 from streamkit.errors import FileError, LogLockedError, RecordError
+from streamkit.files.apart import named_apart, remove_topics, topic_apart
 from streamkit.files.bindings import Format, InputBinding, OutputBinding, check_free, format_of
 from streamkit.files.broker import FileBroker
 from streamkit.files.fetcher import FileTopic
@@ -27,7 +28,7 @@ from streamkit.files.outputs import SinkTopic, write_output
 from streamkit.files.plan import RunPlan, check_unchanged, made_plan
 from streamkit.files.shapes import check_columns, columns_beside, sink_shapes
 from streamkit.graph import Source
-from streamkit.seams import File, FileSystem
+from streamkit.seams import File, FileSystem, Rng
 from streamkit.seams.user_files import facts_of, put_in_place
 from streamkit.topology import Topology
 
@@ -49,11 +50,13 @@ class FileRunRequest:
 
     Args:
         topology: Of the job.
-        inputs: A file for each of its streams.
-        outputs: A file for each of its sinks.
+        inputs: Files of its streams.
+        outputs: Files of its sinks.
         whole: Topics that the job reads by their own key.
         overwrite: Whether outputs that exist are replaced when the run is done.
         root: The directory below which runs have theirs.
+        shared: Whether the run is on a log that is not its own, since not all of its topics are files, or since that
+            was asked for.
     """
 
     topology: Topology
@@ -62,6 +65,7 @@ class FileRunRequest:
     whole: tuple[str, ...]
     overwrite: bool
     root: str
+    shared: bool = False
 
 
 class FileRun:
@@ -72,9 +76,15 @@ class FileRun:
         LogLockedError: Another process is at this run.
     """
 
-    def __init__(self, request: FileRunRequest, fs: FileSystem) -> None:
-        """Find the run that the same command began before, or begin one."""
-        self._request, self._fs = request, fs
+    def __init__(self, request: FileRunRequest, fs: FileSystem, rng: Rng) -> None:
+        """Find the run that the same command began before, or begin one.
+
+        Args:
+            request: What the command asks for.
+            fs: Where the run's directory is.
+            rng: Names a run on a log that is not its own.
+        """
+        self._request, self._fs, self._rng = request, fs, rng
         self.directory = f"{request.root}/{_run_id(request)}"
         self._shapes = sink_shapes(request.topology)
         self._lock: File | None = None
@@ -101,15 +111,29 @@ class FileRun:
         """Whether the job is done, and only renaming and removing is left."""
         return _PUBLISHED in self._fs.list(self.directory)
 
+    @property
+    def topology(self) -> Topology:
+        """The job as it runs here."""
+        topology = self._request.topology
+        return named_apart(topology, self.plan.name, self._bound) if self._request.shared else topology
+
+    @property
+    def _bound(self) -> set[str]:
+        return {*self.plan.inputs, *self.plan.outputs}
+
+    def _topic(self, topic: str) -> str:
+        """Return what a topic that is bound to a file is called here."""
+        return topic_apart(self.plan.name, topic) if self._request.shared else topic
+
     def broker(self, log: Broker) -> Broker:
         """Return the broker that the job runs on.
 
         Args:
-            log: The log of the run, opened in `log_directory`; it stays the caller's.
+            log: Of the run: its own, opened in `log_directory`, or the shared one. It stays the caller's.
         """
         sources = {node.topic: node for node in self._request.topology.graph.nodes if isinstance(node, Source)}
         topics = {
-            topic: FileTopic(
+            self._topic(topic): FileTopic(
                 partitions=partitions, key_type=sources[topic].key_type, value_type=sources[topic].value_type
             )
             for topic, partitions in self.plan.inputs.items()
@@ -135,20 +159,23 @@ class FileRun:
         """
         assert self._broker is not None, "the job ran on it"
         for topic, path in self.plan.outputs.items():
-            sink = SinkTopic(broker=self._broker, topic=topic, shape=self._shapes[topic])
+            sink = SinkTopic(broker=self._broker, topic=self._topic(topic), shape=self._shapes[topic])
             write_output(sink, path, self._temporary(path))
         write_whole(self._fs, f"{self.directory}/{_PUBLISHED}", b"")
 
-    def publish(self, observe: Observe = _unobserved) -> None:
-        """Put the outputs in their places and remove the run; the log must be closed.
+    def publish(self, shared: Broker | None = None, observe: Observe = _unobserved) -> None:
+        """Put the outputs in their places and remove the run; its own log must be closed.
 
         Args:
+            shared: The log of the run if that is not its own.
             observe: Told each step's name before it.
 
         Raises:
             FileError: A file cannot be renamed; the same command tries again.
         """
         assert self.published, "outputs are written"
+        assert (shared is not None) == self._request.shared, "what a run made on a log is removed there"
+        self._broker = shared
         for step in PUBLISHING_STEPS:
             observe(step.__name__)
             step(self)
@@ -164,8 +191,10 @@ class FileRun:
                     raise FileError(f"the output cannot be put in place: {error.strerror}", path=path) from error
 
     def remove_log(self) -> None:
-        """Remove the log: the outputs have what was in it."""
+        """Remove the log, or what is on a shared one: the outputs have what was in it."""
         self._fs.remove(self.log_directory)
+        if self._broker is not None and self.plan.name:
+            remove_topics(self._broker, self.plan.name)
 
     def remove_state(self) -> None:
         """Remove the state."""
@@ -181,7 +210,9 @@ class FileRun:
 
     def name_place(self, error: RecordError) -> None:
         """Add to the error of a record the file that it lies in, and where."""
-        partitions = self.plan.inputs.get(error.topic)
+        topic = next((topic for topic in self.plan.inputs if self._topic(topic) == error.topic), "")
+        error.detail = error.detail.replace(f"record {error.topic}-", f"record {topic or error.topic}-", 1)
+        partitions = self.plan.inputs.get(topic)
         part = partitions[error.partition].part_at(error.offset) if partitions is not None else None
         if part is not None:
             form, gzip = format_of(part.path)
@@ -213,8 +244,11 @@ class FileRun:
                 check_unchanged(plan, request.inputs, self.directory)
             return plan
         if self.published:
-            return RunPlan(job=request.topology.job, files=(), inputs={}, outputs={})
-        plan = made_plan(request.topology.job, request.inputs, request.outputs, request.whole)
+            # Only the directory is left: of a run without a name nothing else can be removed.
+            return RunPlan(name="", files=(), inputs={}, outputs={})
+        job = request.topology.job
+        name = f"{job}-{self._rng.token()[:_ID_LENGTH]}" if request.shared else job
+        plan = made_plan(name, request.inputs, request.outputs, request.whole)
         write_whole(self._fs, path, msgspec.json.encode(plan))
         return plan
 
@@ -241,6 +275,7 @@ def _run_id(request: FileRunRequest) -> str:
 
     named = {
         "job": request.topology.job,
+        "shared": request.shared,
         "inputs": bound({"topic": one.topic, "named": one.named} for one in request.inputs),
         "outputs": bound({"topic": one.topic, "path": one.path} for one in request.outputs),
     }
