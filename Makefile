@@ -44,6 +44,7 @@ coverage: $(READY)  ## the branches that no test takes
 
 bench: $(READY)  ## measure against other ways to compute the same
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/files.py
 
 bench-kafka: $(READY)  ## the same on a real Kafka, and Kafka Streams, Flink SQL, Quix and Faust on the same topics
 	$(BIN)/python benchmarks/kafka.py

@@ -78,12 +78,14 @@ class RunPlan:
         files: What each input was when the run began.
         inputs: The partitions of each topic.
         outputs: The file of each sink.
+        overwrite: Whether files that have the names of outputs are given up.
     """
 
     name: str
     files: tuple[FileFacts, ...]
     inputs: Mapping[str, tuple[FilePartition, ...]]
     outputs: Mapping[str, str]
+    overwrite: bool = False
 
 
 def made_plan(

@@ -11,7 +11,7 @@ The steps stand in one tuple, in their order; tests crash before each of them.
 import hashlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import msgspec
@@ -155,12 +155,21 @@ class FileRun:
         """Write the outputs of a finished job beside their places, and say so durably.
 
         Raises:
-            FileError: One cannot be written. What is in its place stays; the same command tries again.
+            FileError: One cannot be written, or a file was put in its place since the run began. What is in its place
+                stays; the same command tries again.
         """
         assert self._broker is not None, "the job ran on it"
-        for topic, path in self.plan.outputs.items():
-            sink = SinkTopic(broker=self._broker, topic=self._topic(topic), shape=self._shapes[topic])
-            write_output(sink, path, self._temporary(path))
+        try:
+            for topic, path in self.plan.outputs.items():
+                if facts_of(path) is not None and not (self.plan.overwrite or self._request.overwrite):
+                    hint = "move it away and run the same command, or add --overwrite"
+                    raise FileError("the output was not there when the run began, and is now", path=path, hint=hint)
+                sink = SinkTopic(broker=self._broker, topic=self._topic(topic), shape=self._shapes[topic])
+                write_output(sink, path, self._temporary(path))
+        except BaseException:
+            for path in self.plan.outputs.values():
+                self._fs.remove(self._temporary(path))
+            raise
         write_whole(self._fs, f"{self.directory}/{_PUBLISHED}", b"")
 
     def publish(self, shared: Broker | None = None, observe: Observe = _unobserved) -> None:
@@ -249,6 +258,7 @@ class FileRun:
         job = request.topology.job
         name = f"{job}-{self._rng.token()[:_ID_LENGTH]}" if request.shared else job
         plan = made_plan(name, request.inputs, request.outputs, request.whole)
+        plan = replace(plan, overwrite=request.overwrite)
         write_whole(self._fs, path, msgspec.json.encode(plan))
         return plan
 

@@ -19,6 +19,7 @@ from streamkit.files import FileRun, FileRunRequest, input_bindings, output_bind
 from streamkit.log import decode
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Worker
+from streamkit.runtime.keys_check import topics_read_by_key
 from streamkit.seams import MemoryFileSystem, SeededRng, SystemClock
 from streamkit.topology import Topology, compile_graph
 
@@ -58,7 +59,7 @@ def from_files(topology: Topology, paths: Sequence[Path], output: Path, fetch_by
         topology=topology,
         inputs=input_bindings([f"sales={path}" for path in paths], ["sales"]),
         outputs=output_bindings([f"sums={output}"], ["sums"]),
-        whole=(),
+        whole=tuple(topics_read_by_key(topology)),
         overwrite=True,
         root="runs",
     )
@@ -155,3 +156,16 @@ def test_files_give_what_a_topic_gives(  # each is drawn
     kept = [{name: value for name, value in row.items() if name != "timestamp_ms"} for row in rows]
     expected = from_topic(topology, sales)
     assert sorted(map(orjson.dumps, kept)) == sorted(map(orjson.dumps, expected))
+
+
+def test_a_stream_that_is_grouped_by_its_own_key_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamkit.files.plan.PART_BYTES", 100)
+    job = Job("keyed")
+    sales = job.stream("sales", key=str, value=Sale, timestamp=EventTime("at", out_of_orderness=timedelta(hours=1)))
+    sales.group_by_key().agg({"sold": agg.count()}, name="sums").to("sums")
+    rows = [{"key": f"k{n % 3}", "shop": "a", "at": n, "price": 1.0} for n in range(30)]
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.csv"]
+    paths[0].write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows[:15]))
+    pl.DataFrame(rows[15:]).write_csv(paths[1])
+    found = from_files(compile_graph(job.build()), paths, tmp_path / "out.parquet", 50)
+    assert {row["key"]: row["sold"] for row in found} == {"k0": 10, "k1": 10, "k2": 10}
