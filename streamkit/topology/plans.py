@@ -77,7 +77,7 @@ def plan_node(node: Node, inputs: Sequence[NodePlan]) -> NodePlan:  # noqa: C901
         case Source():
             return NodePlan(
                 spelling="python",
-                schema=schema_of(node.value_type),
+                schema=schema_of(node.value_type) or _scalar_schema(node.value_type),
                 key_type=node.key_type,
                 value_type=node.value_type,
             )
@@ -114,6 +114,11 @@ def plan_node(node: Node, inputs: Sequence[NodePlan]) -> NodePlan:  # noqa: C901
             return _merged(node, inputs)
         case _:
             return _like(inputs[0])
+
+
+def _scalar_schema(type_: Any) -> Schema:
+    """Return the one column of values that are text; of other scalars none is known."""
+    return {"value": pl.String()} if type_ is str else None
 
 
 def _like(plan: NodePlan, **changes: Any) -> NodePlan:

@@ -156,7 +156,7 @@ def block(channel: str = "0_0", node: str = "counts") -> list[Header]:
     ("headers", "data", "error", "text"),
     [
         ([], b"", DeserializationError, "no headers of a block"),
-        (block(), b"R\x00\x00\x00\x00junk", DeserializationError, "the checksum of the block does not fit"),
+        (block(), b"F\x00\x00\x00\x00junk", DeserializationError, "the checksum of the block does not fit"),
         (block(channel="0_7"), b"", TopologyError, "'0_7' and node 'counts', which this job does not have"),
         (block(node="gone"), b"", TopologyError, "'0_0' and node 'gone', which this job does not have"),
     ],

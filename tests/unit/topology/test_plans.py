@@ -146,9 +146,10 @@ def test_selected_columns_are_known() -> None:
         (lambda: trades().key_by("symbol", type=int, name="by_symbol"), "which type=int is not"),
         (lambda: trades().group_by(pl.col("size") * 1.5, type=int, name="by_size"), "which type=int is not"),
         (lambda: Job("j").stream("t").select("a"), "what its rows are is not known"),
-        (lambda: Job("j").stream("t", value=str).filter(pl.col("a") > 3), "what its rows are is not known"),
-        (lambda: Job("j").stream("t", value=str).map_batches(lambda frame: frame), "what its rows are is not known"),
-        (lambda: Job("j").stream("t", value=str).group_by("a", name="by_a"), "what its rows are is not known"),
+        (lambda: Job("j").stream("t", value=int).filter(pl.col("a") > 3), "what its rows are is not known"),
+        (lambda: Job("j").stream("t", value=int).map_batches(lambda frame: frame), "what its rows are is not known"),
+        (lambda: Job("j").stream("t", value=int).group_by("a", name="by_a"), "what its rows are is not known"),
+        (lambda: Job("j").stream("t", value=str).filter(pl.col("a") == "b"), "they have value"),
     ],
 )
 def test_an_expression_that_does_not_fit_is_refused_at_its_own_line(define: Callable[[], object], message: str) -> None:
@@ -220,10 +221,11 @@ def test_fields_of_rows_without_a_columnar_form_are_checked_too() -> None:
     assert plan_of(grouped.agg({"it": agg.max("anything")}, name="of_anything")).spelling == "python"
 
 
-def test_text_has_no_columns_to_aggregate_but_can_be_counted() -> None:
+def test_text_has_one_column_to_aggregate_and_can_be_counted() -> None:
     grouped = Job("j").stream("t", value=str).group_by(lambda row: row, name="by_row")
-    with pytest.raises(DefinitionError, match="the rows have no columns"):
+    with pytest.raises(DefinitionError, match="the column 'price', which does not exist"):
         grouped.agg({"it": agg.max("price")}, name="result")
+    assert plan_of(grouped.agg({"it": agg.max("value")}, name="longest")).schema == {"it": pl.String()}
     assert plan_of(grouped.count(name="counted")).value_type is int
 
 
