@@ -65,8 +65,10 @@ class FileRecords:
     def below(self, end_offset: int) -> RecordColumns:
         """Return the records whose offset lies below `end_offset`."""
         end = int(np.searchsorted(self.offsets, end_offset))
+        if end == len(self):
+            return self
         keys = None if self._keys is None else self._keys[:end]
-        return FileRecords(self.offsets[:end], list(self.values[:end]), self._timestamp_ms, keys)
+        return type(self)(self.offsets[:end], list(self.values[:end]), self._timestamp_ms, keys)
 
 
 class _KeyedLines(FileRecords):

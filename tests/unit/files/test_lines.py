@@ -68,6 +68,10 @@ def test_keys_of_json_are_the_field_key_where_the_source_declares_one(tmp_path: 
     (rows,) = rows_of(file_broker(path, key_type=str))
     assert [key for _, key, _ in rows] == [b"a", b"7", None, None, b'["b",1]']
     assert rows[0][2] == b'{"key":"a","n":1}', "the line stays as it stands"
+    (part,) = file_broker(path, key_type=str).fetcher().fetch({PLACE: 0}, wait_ms=0, bytes_max=1000)
+    assert part.in_place is not None
+    for end_offset, keys in ((100, [b"a", b"7", None, None, b'["b",1]']), (30, [b"a", b"7"])):
+        assert part.in_place.read().below(end_offset).keys == keys, "what lies below an offset has its keys"
 
 
 def test_positions_outside_of_a_partition_are_refused(tmp_path: Path) -> None:
