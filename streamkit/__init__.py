@@ -22,10 +22,11 @@ from streamkit.errors import (
     StreamkitError,
     TaskError,
 )
-from streamkit.graph import EventTime, Hopping, Tumbling
+from streamkit.graph import AsyncCalls, EventTime, Hopping, Tumbling
 from streamkit.records import Record, TopicPartition, Windowed
 
 __all__ = [
+    "AsyncCalls",
     "BrokerError",
     "DefinitionError",
     "EventTime",

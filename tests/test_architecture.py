@@ -19,6 +19,7 @@ WORLD = {
 DOORS = {
     "streamkit/state/rocksdb.py": {"os"},  # RocksDB opens its files itself, by their path
     "streamkit/runtime/service.py": {"asyncio"},  # a worker is a service of an event loop
+    "streamkit/runtime/operators/async_map.py": {"asyncio"},  # it awaits coroutines; the loop they run on is a seam
     "streamkit/broker/kafka/": {"asyncio"},  # a Kafka client is an event loop with connections
     "streamkit/broker/settings_file.py": {"os"},  # the connection is set up by the environment and by a file
     "streamkit/hosts/": {"os", "asyncio"},  # a host has an event loop; and a directory may be written in several ways

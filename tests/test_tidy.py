@@ -98,7 +98,9 @@ def test_no_class_does_too_much() -> None:
         for path in SOURCE
         for node in classes(path)
         if line_count(node) > CLASS_LINES_MAX
-        or sum(isinstance(part, ast.FunctionDef) and part.name[0] != "_" for part in node.body) > CLASS_METHODS_MAX
+        # The overloads of a method are one method.
+        or len({part.name for part in node.body if isinstance(part, ast.FunctionDef) and part.name[0] != "_"})
+        > CLASS_METHODS_MAX
     ]
     assert larger == []
 

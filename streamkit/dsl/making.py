@@ -1,17 +1,42 @@
 """Makes nodes from what an operator was given, and refuses what does not fit; adds nothing to the job."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from streamkit.dsl.builder import Builder
 from streamkit.dsl.handle import Handle
-from streamkit.dsl.names import check_function, doc_of, durable_name, function_name
+from streamkit.dsl.names import asynchronous, check_function, doc_of, durable_name, function_name
 from streamkit.dsl.row_wise import check_row_wise
 from streamkit.errors import DefinitionError
-from streamkit.graph import Filter, KeyBy, Select
+from streamkit.graph import (
+    Aggregation,
+    AnyWindow,
+    AsyncCalls,
+    Emit,
+    Filter,
+    Hopping,
+    KeyBy,
+    Map,
+    Merge,
+    Select,
+    ToStream,
+    Tumbling,
+    Window,
+)
 
-__all__ = ["filter_node", "key_node", "node_name", "select_node"]
+__all__ = [
+    "facts_node",
+    "filter_node",
+    "key_node",
+    "map_node",
+    "merge_node",
+    "node_name",
+    "select_node",
+    "window_node",
+    "window_of",
+]
 
 _SHARDS_MAX = 100_000
 
@@ -34,6 +59,62 @@ def filter_node(job: Builder, kind: str, upstream: str, predicate: Any, name: st
     return Filter(
         name=node_name(job, kind, predicate, name), inputs=(upstream,), predicate=predicate, doc=doc_of(predicate)
     )
+
+
+def map_node(job: Builder, upstream: str, fn: Any, name: str | None, calls: AsyncCalls | None) -> Map:
+    """Return a map by a plain function, or by an async one with the way it is called."""
+    if calls is not None and not isinstance(calls, AsyncCalls):
+        raise DefinitionError(f"calls= of map takes AsyncCalls, not {calls!r}")
+    if asynchronous(fn):
+        calls = AsyncCalls() if calls is None else calls
+    else:
+        check_function(fn, "map")
+        if calls is not None:
+            raise DefinitionError(
+                f"map got calls= for {getattr(fn, '__name__', fn)!r}, which is no async function",
+                hint="define it with async def, or leave calls= out",
+            )
+    return Map(name=node_name(job, "map", fn, name), inputs=(upstream,), fn=fn, calls=calls, doc=doc_of(fn))
+
+
+def merge_node(job: Builder, streams: Sequence[Handle]) -> Merge:
+    """Return the merge of several streams of one job."""
+    for stream in streams:
+        job.check_own(stream)
+    inputs = tuple(stream.name for stream in streams)
+    if len(set(inputs)) != len(inputs) or len(inputs) == 1:
+        raise DefinitionError("merge needs two or more different streams")
+    return Merge(name=job.fresh_name("merge"), inputs=inputs)
+
+
+def window_node(job: Builder, upstream: str, window: AnyWindow, emit: Emit) -> Window:
+    """Return a cut into windows."""
+    if not isinstance(window, Tumbling | Hopping):
+        raise DefinitionError(f"window takes a Tumbling or a Hopping, not {window!r}")
+    if emit not in ("final", "update"):
+        raise DefinitionError(f'emit={emit!r} is neither "final" nor "update"')
+    return Window(name=job.fresh_name("window"), inputs=(upstream,), window=window, emit=emit)
+
+
+def window_of(job: Builder, table: str) -> Window | None:
+    """Return the windows of a table, None if it has none."""
+    node = job.node(table)
+    while not isinstance(node, Aggregation):
+        node = job.node(node.inputs[0])
+    upstream = job.node(node.inputs[0])
+    return upstream if isinstance(upstream, Window) else None
+
+
+def facts_node(job: Builder, table: str) -> ToStream:
+    """Return what takes the final results of windows as facts."""
+    window = window_of(job, table)
+    if window is None or window.emit != "final":
+        raise DefinitionError(
+            f"{table!r} cannot become a stream: updates are not facts",
+            detail="how many updates there are depends on commits",
+            hint='use a window with emit="final", or write the table to a topic',
+        )
+    return ToStream(name=job.fresh_name(f"{table}_stream"), inputs=(table,))
 
 
 def select_node(job: Builder, kind: str, upstream: str, columns: tuple[Any, ...], *, keep: bool) -> Select:

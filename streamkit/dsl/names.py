@@ -2,13 +2,16 @@
 
 import functools
 import inspect
+import typing
+from collections.abc import Awaitable
 from typing import Any
 
 import polars as pl
 
 from streamkit.errors import DefinitionError, UnnamedStateError
+from streamkit.topology import returned_type
 
-__all__ = ["check_function", "doc_of", "durable_name", "function_name"]
+__all__ = ["asynchronous", "check_function", "doc_of", "durable_name", "function_name"]
 
 
 def function_name(fn: Any) -> str | None:
@@ -46,9 +49,23 @@ def check_function(fn: Any, what: str) -> None:
     """
     if not callable(fn) or isinstance(fn, pl.Expr):
         raise DefinitionError(f"{what} takes a function, not {fn!r}")
-    called = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
-    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (fn, called)):
+    if asynchronous(fn) or any(map(inspect.isasyncgenfunction, _called(fn))) or _returns_coroutine(fn):
         raise DefinitionError(
             f"{what} got the async function {getattr(fn, '__name__', fn)!r}",
-            hint="async functions are not supported yet: pass a plain function",
+            hint="map() of a stream takes what async def defines; its results go on to plain functions",
         )
+
+
+def asynchronous(fn: Any) -> bool:
+    """Return whether calling a function gives a coroutine, as far as its definition says."""
+    return any(map(inspect.iscoroutinefunction, _called(fn)))
+
+
+def _returns_coroutine(fn: Any) -> bool:
+    returned = returned_type(fn)
+    kind = typing.get_origin(returned) or returned
+    return isinstance(kind, type) and issubclass(kind, Awaitable)
+
+
+def _called(fn: Any) -> tuple[Any, Any]:
+    return fn, fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__

@@ -6,7 +6,7 @@ adds one node to the job's graph and does nothing else; what does not fit is ref
 The four kinds lead to one another, so they live in one module. What they make is made in `making`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
@@ -15,30 +15,35 @@ import polars as pl
 from streamkit.dsl.accumulators import accumulator_type
 from streamkit.dsl.builder import Builder
 from streamkit.dsl.handle import Handle
-from streamkit.dsl.making import filter_node, key_node, node_name, select_node
+from streamkit.dsl.making import (
+    facts_node,
+    filter_node,
+    key_node,
+    map_node,
+    merge_node,
+    node_name,
+    select_node,
+    window_node,
+    window_of,
+)
 from streamkit.dsl.names import check_function, doc_of, durable_name
 from streamkit.errors import DefinitionError
 from streamkit.graph import (
     Aggregate,
     Aggregation,
     AnyWindow,
+    AsyncCalls,
     Columns,
     Emit,
     FlatMap,
     Fold,
-    Hopping,
     Late,
-    Map,
     MapBatches,
     MapValues,
-    Merge,
     Node,
     Peek,
     Reduce,
-    ToStream,
-    Tumbling,
     Typed,
-    Window,
 )
 from streamkit.records import Windowed
 
@@ -53,6 +58,7 @@ K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 
 Row: TypeAlias = dict[str, Any]
+AsyncFn: TypeAlias = Callable[[V], Coroutine[Any, Any, V2]]
 MergeFn: TypeAlias = Callable[[Any, Any], Any]
 """Not of the accumulator's type: `operator.add`, which takes anything, would make mypy take that type for `Any` too."""
 
@@ -64,17 +70,36 @@ class Stream(Handle, Generic[K_co, V_co]):
         self._job.add(node)
         return Stream(self._job, node.name, fn)
 
-    def map(self, fn: Callable[[V_co], V2], *, name: str | None = None) -> "Stream[K_co, V2]":
-        """Turn each value into another.
+    @overload
+    def map(
+        self, fn: AsyncFn[V_co, V2], *, calls: AsyncCalls | None = None, name: str | None = None
+    ) -> "Stream[K_co, V2]": ...
+    @overload
+    def map(self, fn: Callable[[V_co], V2], *, name: str | None = None) -> "Stream[K_co, V2]": ...
+    @overload
+    def map(
+        self, *, calls: AsyncCalls, name: str | None = None
+    ) -> "Callable[[AsyncFn[V_co, V2]], Stream[K_co, V2]]": ...
+    def map(self, fn: Any = None, *, calls: AsyncCalls | None = None, name: str | None = None) -> Any:
+        """Turn each value into another, by a plain or an async function.
+
+        Of an async one many calls are under way at once, of records with equal keys one after the other. The records of
+        a batch are handed on, in their order, when all are done: nothing unfinished is ever committed. After a crash
+        the function may be called for a record again.
 
         Shape: one row in, one row out; key, timestamp and partition stay.
 
+        Args:
+            fn: Plain or async.
+            calls: For an async function: how many at once, the deadline of a record, and attempts.
+            name: The function's unless said.
+
         Raises:
-            DefinitionError: `fn` is not a plain function.
+            DefinitionError: `fn` is not a function, or `calls` goes with a plain one.
         """
-        check_function(fn, "map")
-        node = Map(name=node_name(self._job, "map", fn, name), inputs=(self.name,), fn=fn, doc=doc_of(fn))
-        return self._add(node, fn)
+        if fn is None and calls is not None:
+            return lambda decorated: self._add(map_node(self._job, self.name, decorated, name, calls), decorated)
+        return self._add(map_node(self._job, self.name, fn, name, calls), fn)
 
     def flat_map(self, fn: Callable[[V_co], Iterable[V2]], *, name: str | None = None) -> "Stream[K_co, V2]":
         """Turn each value into any number of values.
@@ -247,12 +272,7 @@ class Stream(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: A stream is of another job, is named twice, or has keys of another type.
         """
-        for other in others:
-            self._job.check_own(other)
-        inputs = (self.name, *(other.name for other in others))
-        if len(set(inputs)) != len(inputs) or not others:
-            raise DefinitionError("merge needs two or more different streams")
-        return self._add(Merge(name=self._job.fresh_name("merge"), inputs=inputs))
+        return self._add(merge_node(self._job, (self, *others)))
 
     def to(self, topic: str) -> None:
         """Write each row to a topic, made if missing.
@@ -385,11 +405,7 @@ class Grouped(_Aggregating[K_co, V_co]):
         Raises:
             DefinitionError: An argument is none of these.
         """
-        if not isinstance(window, Tumbling | Hopping):
-            raise DefinitionError(f"window takes a Tumbling or a Hopping, not {window!r}")
-        if emit not in ("final", "update"):
-            raise DefinitionError(f'emit={emit!r} is neither "final" nor "update"')
-        node = Window(name=self._job.fresh_name("window"), inputs=(self.name,), window=window, emit=emit)
+        node = window_node(self._job, self.name, window, emit)
         self._job.add(node)
         return WindowedGroup(self._job, node.name, emit=emit)
 
@@ -440,7 +456,7 @@ class Table(Handle, Generic[K_co, V_co]):
             DefinitionError: The expression is not row-wise or makes no booleans, `predicate` is no plain function, or
                 the table is of windows and updated: a tombstone for the plain key would stand for all its windows.
         """
-        window = self._window()
+        window = window_of(self._job, self.name)
         if window is not None and window.emit != "final":
             raise DefinitionError(
                 f"{self.name!r} cannot be filtered: its windows are updated",
@@ -448,14 +464,6 @@ class Table(Handle, Generic[K_co, V_co]):
                 hint='use emit="final", or filter where the topic is read',
             )
         return self._add(filter_node(self._job, "filter", self.name, predicate, name), predicate)
-
-    def _window(self) -> Window | None:
-        """Return the windows of the table, None if it has none."""
-        node = self._job.node(self.name)
-        while not isinstance(node, Aggregation):
-            node = self._job.node(node.inputs[0])
-        upstream = self._job.node(node.inputs[0])
-        return upstream if isinstance(upstream, Window) else None
 
     def typed(self, value: type[V2]) -> "Table[K_co, V2]":
         """State what the rows are, after `agg`.
@@ -473,16 +481,9 @@ class Table(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: The table has no windows, or its results are updates.
         """
-        window = self._window()
-        if window is None or window.emit != "final":
-            raise DefinitionError(
-                f"{self.name!r} cannot become a stream: updates are not facts",
-                detail="how many updates there are depends on commits",
-                hint='use a window with emit="final", or write the table to a topic',
-            )
-        name = self._job.fresh_name(f"{self.name}_stream")
-        self._job.add(ToStream(name=name, inputs=(self.name,)))
-        return Stream(self._job, name)
+        node = facts_node(self._job, self.name)
+        self._job.add(node)
+        return Stream(self._job, node.name)
 
     def to(self, topic: str) -> None:
         """Write results to a topic, made if missing: updates by key, or each window once.

@@ -1,5 +1,6 @@
 """The logical graph: what the user wrote, as frozen data without I/O."""
 
+from streamkit.graph.calls import AsyncCalls
 from streamkit.graph.nodes import (
     Aggregate,
     Aggregation,
@@ -32,6 +33,7 @@ __all__ = [
     "Aggregate",
     "Aggregation",
     "AnyWindow",
+    "AsyncCalls",
     "Columns",
     "Emit",
     "EventTime",

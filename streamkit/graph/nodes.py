@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import polars as pl
 
 from streamkit.errors import DefinitionError
+from streamkit.graph.calls import AsyncCalls
 from streamkit.graph.windows import AnyWindow, to_ms
 
 __all__ = [
@@ -122,9 +123,10 @@ class Source(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Map(Node):
-    """One value to one value."""
+    """One value to one value. `calls` says how an async function is called; None: `fn` is a plain one."""
 
     fn: Callable[[Any], Any]
+    calls: AsyncCalls | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

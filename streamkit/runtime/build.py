@@ -13,6 +13,7 @@ from streamkit.graph import (
     KeyBy,
     Late,
     LogicalGraph,
+    Map,
     MapValues,
     Merge,
     Node,
@@ -27,9 +28,11 @@ from streamkit.runtime.aggregates import FrameAggregates
 from streamkit.runtime.blocks import BlockKind
 from streamkit.runtime.channels import ChannelInput
 from streamkit.runtime.context import TaskContext
+from streamkit.runtime.coroutines import Coroutines
 from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
 from streamkit.runtime.inputs import Input, SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSpec
+from streamkit.runtime.operators.async_map import async_map
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
 from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
@@ -69,6 +72,7 @@ class TaskPlan:
         run: The run that is going on.
         marks: For each source topic, what that run reads of this partition.
         check: Wraps columnar steps (a test driver runs them twice).
+        coroutines: Runs its async functions; None before a worker has taken the task.
     """
 
     topology: Topology
@@ -80,6 +84,7 @@ class TaskPlan:
     run: Run
     marks: Mapping[str, RunMark]
     check: StepCheck
+    coroutines: Coroutines | None = None
 
     @property
     def in_python(self) -> bool:
@@ -90,6 +95,12 @@ class TaskPlan:
             for node in nodes
             if isinstance(node, Aggregation) or (is_stateless(node) and not isinstance(node, Typed))
         )
+
+    @property
+    def waits(self) -> bool:
+        """Whether a step calls an async function."""
+        nodes = map(self.topology.graph.node, self.sub.nodes)
+        return any(isinstance(node, Map) and node.calls is not None for node in nodes)
 
     @property
     def task_id(self) -> str:
@@ -173,7 +184,7 @@ class _Builder:
 
     def _add_step(self, node: Node) -> None:
         """Add a stateless node: fused with the one before it, if both are of one chain."""
-        step = step_for(node, self._plan_of(node.name), self._plan.check)
+        step = self._step(node)
         if isinstance(node, Filter) and filters_updates(self._graph, node):
             fails = step_for(replace(node, negate=not node.negate), self._plan_of(node.name), self._plan.check)
             split = TableFilter(step, fails, Fan())
@@ -189,6 +200,12 @@ class _Builder:
         if node.name == chain[-1]:
             self._outs[self._nodes[chain[0]].inputs[0]].add(Chain(steps, out))
             self._outs[node.name] = out
+
+    def _step(self, node: Node) -> Step:
+        if isinstance(node, Map) and node.calls is not None:
+            assert self._plan.coroutines is not None, "a worker has taken the task"
+            return async_map(node, self._plan_of(node.name), self._plan.coroutines)
+        return step_for(node, self._plan_of(node.name), self._plan.check)
 
     def _add_source(self, node: Source) -> None:
         plan, place = self._plan_of(node.name), TopicPartition(node.topic, self._plan.partition)

@@ -140,6 +140,7 @@ class Crew:
             _log.warning("%s: task %s was taken over by another worker: %s", self._job, task_id, error.primary)
         self.running.pop(task_id, None)
         self.leaving.pop(task_id, None)
+        runner.interrupt()
         self._given_up[task_id] = (runner, error)
         self._due_ms[task_id] = self._environment.clock.monotonic_ms() + pause_ms
 
@@ -193,6 +194,7 @@ class Crew:
                 # Nothing failed, so it is not counted as a failure.
                 task_id = runner.plan.task_id
                 self.running.pop(task_id)
+                runner.interrupt()
                 self._given_up[task_id] = (runner, TaskMigratedError("a generation of the group was missed"))
 
     def _let_go(self, task_id: str) -> None:

@@ -4,16 +4,19 @@ One thread fetches and schedules, the others compute and commit. A task computes
 most one commit under way.
 """
 
+import contextlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any, Final
 
 from streamkit.broker import Broker, Fetched
 from streamkit.errors import Answer, StreamkitError
 from streamkit.records import NEVER_MS, TopicPartition
+from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.crew import Crew
 from streamkit.runtime.marks import run_ended
 from streamkit.runtime.options import RunOptions
@@ -26,6 +29,7 @@ from streamkit.seams import Clock
 __all__ = ["Loop", "next_positions"]
 
 _COMMIT_THREADS: Final = 4
+_WAITING_THREADS: Final = 64
 _IDLE_MS: Final = 100.0
 _BUSY_SECONDS: Final = 0.05
 _DUE_MS: Final = 10.0
@@ -81,13 +85,16 @@ class Loop:
                 # Python functions hold the GIL: two tasks of them at once only take it from each other, and were
                 # a quarter slower (measured).
                 ThreadPoolExecutor(1, thread_name_prefix="streamkit-python") as python,
+                # Async functions wait, on a loop of their own: their tasks do so side by side.
+                ThreadPoolExecutor(_WAITING_THREADS, thread_name_prefix="streamkit-waiting") as waiting,
+                self._interrupting(),
             ):
                 while True:
                     self._collect(commits)
                     self._tend()
                     if self._done():
                         return
-                    self._start(columns, python)
+                    self._start(_Pools(columns, python, waiting))
                     if stop.is_set() or not self._fetch():
                         self._pause()
                     if self._clock.monotonic_ms() - told_ms >= _PROGRESS_MS:
@@ -95,6 +102,16 @@ class Loop:
                         on_progress()
         finally:
             self._fetcher.close()
+
+    @contextlib.contextmanager
+    def _interrupting(self) -> Iterator[None]:
+        """On an error, let no thread wait on for what comes to nothing: all threads are waited for on the way out."""
+        try:
+            yield
+        except BaseException:
+            for runner in (*self._crew.running.values(), *self._crew.leaving.values()):
+                runner.interrupt()
+            raise
 
     @property
     def lag(self) -> int:
@@ -170,7 +187,7 @@ class Loop:
                 self._crew.give_up(runner, error)
             return None
 
-    def _start(self, columns: ThreadPoolExecutor, python: ThreadPoolExecutor) -> None:
+    def _start(self, pools: "_Pools") -> None:
         """Give free threads to the tasks whose watermark is lowest, and to commits that are due."""
         busy = {runner.plan.task_id for runner in self._computing.values()}
         behind, stopping = self._behind, self._stop.is_set()
@@ -180,7 +197,7 @@ class Loop:
             task_id = runner.plan.task_id
             if task_id in busy:
                 continue
-            pool = python if runner.plan.in_python else columns
+            pool = pools.of(runner.plan)
             if runner.rewinding:
                 self._rewind(runner, pool)
                 continue
@@ -274,6 +291,21 @@ class Loop:
                 if place not in queued and (end_offset is None or ahead < end_offset):
                     wanted[place] = ahead
         return next_positions(wanted, watermarks_ms, unread, self._skew_max_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """The threads that tasks compute on."""
+
+    columns: ThreadPoolExecutor
+    python: ThreadPoolExecutor
+    waiting: ThreadPoolExecutor
+
+    def of(self, plan: TaskPlan) -> ThreadPoolExecutor:
+        """Return where a task computes."""
+        if plan.waits:
+            return self.waiting
+        return self.python if plan.in_python else self.columns
 
 
 def next_positions(

@@ -1,5 +1,7 @@
 """Where a row came from: its index within its record, and the error that names topic, partition, offset and node."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,6 +10,8 @@ from streamkit.records import Batch, RowError
 from streamkit.runtime.aggregates import AggregateOverflow
 
 __all__ = ["bad_row", "check_keys", "processing_error", "rows_in_record"]
+
+_MEND: Final = "mend the function; the record stays uncommitted and the next run begins before it"
 
 
 def bad_row(batch: Batch, error: RowError, node: str, kind: type[RecordError] = DeserializationError) -> RecordError:
@@ -22,7 +26,7 @@ def bad_row(batch: Batch, error: RowError, node: str, kind: type[RecordError] = 
     )
 
 
-def processing_error(batch: Batch, index: int, node: str, cause: Exception) -> ProcessingError:
+def processing_error(batch: Batch, index: int, node: str, cause: Exception, hint: str = _MEND) -> ProcessingError:
     """Return the error of a user's function that raised `cause` for the row at `index`."""
     preview = _preview(batch, index)
     return ProcessingError(
@@ -32,9 +36,7 @@ def processing_error(batch: Batch, index: int, node: str, cause: Exception) -> P
         offset=int(batch.offsets[index]),
         node=node,
         data=preview,
-        hint=cause.hint
-        if isinstance(cause, AggregateOverflow)
-        else "mend the function; the record stays uncommitted and the next run begins before it",
+        hint=cause.hint if isinstance(cause, AggregateOverflow) else hint,
     )
 
 

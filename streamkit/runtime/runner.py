@@ -6,7 +6,7 @@ One commit is under way at a time; computing goes on meanwhile in the other gene
 import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,12 +17,13 @@ from streamkit.records import TopicPartition
 from streamkit.runtime.aside import Aside, PickedRecords
 from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.commit import Commit, Observe, Publisher
+from streamkit.runtime.coroutines import Coroutines
 from streamkit.runtime.opening import Opened, open_task
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.probe import bad_records, bad_results
 from streamkit.runtime.stores import Stores
 from streamkit.runtime.task import Sealed, Task
-from streamkit.seams import Clock
+from streamkit.seams import Clock, EventLoop
 from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["NO_COUNTS", "Counts", "RunnerEnvironment", "TaskRunner", "sum_counts"]
@@ -67,6 +68,7 @@ class RunnerEnvironment:
     clock: Clock
     options: RunOptions
     observe: Observe
+    event_loop: EventLoop
 
 
 class TaskRunner:
@@ -91,7 +93,8 @@ class TaskRunner:
         Raises:
             StreamkitError: What `open_task` raises. Everything was given back.
         """
-        self.plan, self._environment = plan, environment
+        self._coroutines = Coroutines(environment.event_loop)
+        self.plan, self._environment = replace(plan, coroutines=self._coroutines), environment
         self.committing = threading.Event()
         self.rewinding = False
         """Whether the task is to go back to its last commit before anything else: see `rewind`."""
@@ -103,7 +106,7 @@ class TaskRunner:
         )
         try:
             self._position = self._opened.position
-            self.task = Task(plan, self._opened.store, self._position, self._aside)
+            self.task = Task(self.plan, self._opened.store, self._position, self._aside)
             if environment.options.guarantee == "at-least-once":
                 self._publisher = Publisher(environment.broker.producer())
             self.lags = self._first_lags()
@@ -264,6 +267,10 @@ class TaskRunner:
     def state_bytes(self) -> int:
         """Return the size of the store."""
         return self._opened.store.size_bytes() if self.plan.sub.stores else 0
+
+    def interrupt(self) -> None:
+        """Cancel the async functions that run for this task: what it computes comes to nothing. Safe in any thread."""
+        self._coroutines.give_up()
 
     def give_up(self, error: BaseException) -> None:
         """Close without a commit: everything since the last one is dropped. A store that is damaged is set aside."""

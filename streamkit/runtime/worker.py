@@ -8,6 +8,7 @@ changes memory and speed, never results.
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from streamkit.broker import Broker
@@ -23,12 +24,13 @@ from streamkit.runtime.options import Progress, RunOptions, Summary
 from streamkit.runtime.runner import NO_COUNTS, RunnerEnvironment
 from streamkit.runtime.setup import JobPlan, prepare
 from streamkit.runtime.stores import DirectoryStores, MemoryStores, Stores
-from streamkit.seams import Clock, FileSystem
+from streamkit.seams import Clock, FileSystem, ThreadEventLoop
 from streamkit.topology import Topology
 
 __all__ = ["Worker"]
 
 _SKEW_FLOOR_MS: Final = 60_000
+_WAITING_FETCH_BYTES_MAX: Final = 256 * 1024
 
 
 def _untold(progress: Progress) -> None:
@@ -75,23 +77,32 @@ class Worker:
         plan = prepare(self._topology, self._broker, self._options, unchecked, self._observe, self._clock)
         if plan.finished:
             return self._summary(started_ms, already_finished=True, finished=True)
+        event_loop = ThreadEventLoop()
         environment = RunnerEnvironment(
             broker=self._broker,
             stores=self._stores(),
             clock=self._clock,
             options=self._options,
             observe=self._observe,
+            event_loop=event_loop,
         )
         told = on_progress if on_progress is not None else _untold
         membership = self._join(plan)
         try:
             with Crew(plan, environment, membership) as self._crew:
-                loop = Loop(self._crew, self._broker, self._options, self._clock, self._skew_max_ms())
+                loop = Loop(self._crew, self._broker, self._loop_options(plan), self._clock, self._skew_max_ms())
                 loop.run(stop, lambda: told(self._progress(started_ms, loop.lag)))
         finally:
             # Only now: whoever gets a task next finds its directory given back.
             membership.leave()
+            event_loop.close()
         return self._summary(started_ms, finished=loop.ended)
+
+    def _loop_options(self, plan: JobPlan) -> RunOptions:
+        """Return the options, with a smaller fetch where records wait for async functions: it delays a commit."""
+        if not any(task.waits for task in plan.tasks):
+            return self._options
+        return replace(self._options, fetch_bytes_max=min(self._options.fetch_bytes_max, _WAITING_FETCH_BYTES_MAX))
 
     def _join(self, plan: JobPlan) -> Membership:
         tasks = [task.task_id for task in plan.tasks]

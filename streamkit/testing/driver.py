@@ -20,7 +20,7 @@ from streamkit.runtime.options import Guarantee, RunOptions
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores
-from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng
+from streamkit.seams import ManualClock, ManualEventLoop, MemoryFileSystem, SeededRng
 from streamkit.serde import key_serde, value_serde
 from streamkit.testing.row_wise import row_wise_check
 from streamkit.topology import compile_graph
@@ -81,6 +81,7 @@ class TestDriver:
         self._guarantee, self._observe = guarantee, observe
         self._interval_ms = to_ms(commit_interval)
         self._stores = MemoryStores()
+        self._event_loop = ManualEventLoop(self.clock)
         self._sources = {node.topic: node for node in self._nodes.values() if isinstance(node, Source)}
         self._placements: dict[str, Placement] = {}
         for topic in self._sources:
@@ -101,6 +102,7 @@ class TestDriver:
     ) -> None:
         """Close the tasks and the broker."""
         self._close()
+        self._event_loop.close()
         self.broker.close()
 
     def _open(self, *, bounded: bool) -> None:
@@ -112,6 +114,7 @@ class TestDriver:
             clock=self.clock,
             options=options,
             observe=self._observe,
+            event_loop=self._event_loop,
         )
         self._runners = [TaskRunner(task, environment) for task in plan.tasks]
         self._committed_ms = self.clock.monotonic_ms()

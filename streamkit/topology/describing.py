@@ -8,6 +8,7 @@ import polars as pl
 from streamkit.graph import (
     Aggregate,
     Aggregation,
+    AsyncCalls,
     Columns,
     EventTime,
     Filter,
@@ -107,7 +108,7 @@ def _kind(node: Node) -> str:
             return _KINDS[type(node)]
 
 
-def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]:
+def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]:  # noqa: C901  # one case a kind of node
     match node:
         case Source():
             return {
@@ -121,6 +122,8 @@ def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]:
                     else {"on_error": topology.graph.policies()[node.topic]}
                 ),
             }
+        case Map():
+            return {} if node.calls is None else _async(node.calls)
         case Filter(predicate=predicate, negate=negate):
             kept = str(predicate) if isinstance(predicate, pl.Expr) else ""
             return {"not" if negate else "only": kept} if kept or negate else {}
@@ -144,6 +147,11 @@ def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]:
             return {"topic": node.topic}
         case _:
             return {}
+
+
+def _async(calls: AsyncCalls) -> dict[str, Any]:
+    said = {"async": f"{calls.at_once} at once", "deadline_ms": calls.deadline_ms, "attempts": calls.attempts}
+    return said | ({"backoff_ms": calls.backoff_ms} if calls.attempts > 1 else {})
 
 
 def _event_time(event_time: EventTime) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Stage:
             clock=self.machine.clock,
             options=options,
             observe=lambda step: self.observe(step),
+            event_loop=self.machine.event_loop,
         )
         plan = prepare(self.machine.topology, self.machine.broker, options, unchecked)
         self.crew = Crew(plan, environment, self.script)

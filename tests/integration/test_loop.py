@@ -30,7 +30,7 @@ from streamkit.runtime.opening import read_to
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores, Stores
-from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng
+from streamkit.seams import EventLoop, ManualClock, ManualEventLoop, MemoryFileSystem, SeededRng
 from streamkit.topology import compile_graph
 
 WORDS = [f"w{number % 7}" for number in range(300)]
@@ -53,6 +53,7 @@ class Bench:
 
     def __init__(self, job: Job, partitions: dict[str, list[list[tuple[str, int]]]]) -> None:
         self.clock = ManualClock()
+        self.event_loop: EventLoop = ManualEventLoop(self.clock)
         self.broker: Broker = open_broker("memory://", fs=MemoryFileSystem(), clock=self.clock, rng=SeededRng(0))
         self.topology = compile_graph(job.build())
         self.told: Callable[[str], None] = lambda call: None
@@ -80,6 +81,7 @@ class Bench:
             clock=self.clock,
             options=run_options,
             observe=lambda step: None,
+            event_loop=self.event_loop,
         )
         tasks = [task.task_id for task in plan.tasks]
         membership = broker.join("job", [], Member(id="worker"), lambda members: assign_tasks(members, tasks))

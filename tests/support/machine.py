@@ -19,7 +19,7 @@ from streamkit.runtime.options import Guarantee, RunOptions
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores
-from streamkit.seams import ManualClock, MemoryFileSystem, SeededRng
+from streamkit.seams import ManualClock, ManualEventLoop, MemoryFileSystem, SeededRng
 from streamkit.state import POSITION_KEY, Digest, MemoryStore, store_range
 from streamkit.topology import compile_graph
 
@@ -34,6 +34,7 @@ class Machine:
     def __init__(self, job: Job, partitions: dict[str, int], *, guarantee: Guarantee = "exactly-once") -> None:
         self.topology = compile_graph(job.build())
         self.clock = ManualClock()
+        self.event_loop = ManualEventLoop(self.clock)
         self.fs = MemoryFileSystem()
         self.stores = MemoryStores()
         self.guarantee = guarantee
@@ -66,6 +67,7 @@ class Machine:
             clock=self.clock,
             options=options,
             observe=self._observe,
+            event_loop=self.event_loop,
         )
         self.runners = [TaskRunner(task, environment) for task in plan.tasks]
         self.fetcher = self.broker.fetcher()

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable
 from datetime import timedelta
 
-from streamkit import Job, Table, Tumbling, agg
+from streamkit import AsyncCalls, Job, Table, Tumbling, agg
 
 job = Job("bad")
 lines = job.stream("lines", value=str)
@@ -27,6 +27,16 @@ def lengths(line: str) -> int:
 @lines.map  # type: ignore[arg-type]  # must not type-check
 def doubled(line: int) -> int:
     return line * 2
+
+
+@lines.map  # type: ignore[arg-type]  # must not type-check
+async def fetched(line: int) -> int:
+    return line
+
+
+@lines.flat_map  # type: ignore[arg-type]  # must not type-check
+async def pages(line: str) -> list[str]:
+    return [line]
 
 
 @lines.filter  # type: ignore[arg-type]  # must not type-check
@@ -63,7 +73,9 @@ grouped.count()  # type: ignore[call-arg]  # must not type-check
 grouped.agg({"n": "count"}, name="n")  # type: ignore[dict-item]  # must not type-check
 grouped.agg({"n": agg.max()}, name="n")  # type: ignore[call-arg]  # must not type-check
 lines.group_by("text")  # type: ignore[call-overload]  # must not type-check
-lines.map(str.upper, key=str)  # type: ignore[call-arg]  # must not type-check
+lines.map(str.upper, key=str)  # type: ignore[call-overload]  # must not type-check
+lines.map(str.upper, calls=AsyncCalls())  # type: ignore[arg-type]  # must not type-check
+AsyncCalls(10)  # type: ignore[call-arg]  # must not type-check
 lines.to()  # type: ignore[call-arg]  # must not type-check
 wrong: Table[str, str] = grouped.count(name="counted")  # type: ignore[assignment]  # must not type-check
 grouped.count(name="of_updates").to_stream()  # type: ignore[misc]  # must not type-check
