@@ -6,6 +6,7 @@ the stores had not flushed.
 """
 
 import random
+import weakref
 from collections.abc import Callable
 
 import orjson
@@ -35,6 +36,7 @@ class Machine:
         self.topology = compile_graph(job.build())
         self.clock = ManualClock()
         self.event_loop = ManualEventLoop(self.clock)
+        weakref.finalize(self, self.event_loop.close)
         self.fs = MemoryFileSystem()
         self.stores = MemoryStores()
         self.guarantee = guarantee

@@ -1,5 +1,6 @@
 """Small jobs, one for each kind of node, and what a machine must answer after running them."""
 
+import asyncio
 import operator
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import msgspec
 import orjson
 from machine import Machine
 
-from streamkit import EventTime, Hopping, Job, Tumbling, agg
+from streamkit import AsyncCalls, EventTime, Hopping, Job, Tumbling, agg
 from streamkit.records import TopicPartition
 from streamkit.runtime import Guarantee
 
@@ -237,6 +238,28 @@ def measured() -> Job:
     return job
 
 
+def waiting() -> Job:
+    """Async functions: one between plain ones before a shuffle, one over the results of windows, one behind a merge."""
+    job = Job("waiting")
+    one = job.stream("readings", key=str, value=Reading, timestamp=SLACK)
+    two = job.stream("more", key=str, value=Reading, timestamp=SLACK)
+
+    async def doubled(reading: Reading) -> Reading:
+        await asyncio.sleep(abs(reading.value) % 3 / 1000)
+        return Reading(reading.sensor, reading.value * 2, reading.ts)
+
+    async def labelled(count: int) -> str:
+        await asyncio.sleep(count % 2 / 1000)
+        return f"{count} times"
+
+    windows = one.map(doubled).group_by("sensor", type=str, name="by_sensor", shards=2).window(FINE)
+    windows.agg({"n": agg.count(), "sum": agg.sum("value")}, name="stats").to("out")
+    windows.late.to("late")
+    windows.count(name="counts").to_stream().map(labelled).to("labels")
+    one.merge(two).map(doubled, calls=AsyncCalls(at_once=2), name="both").to("doubled")
+    return job
+
+
 def uneven() -> Job:
     """A task with two inputs, one of which may end long before the other."""
     job = Job("uneven")
@@ -310,6 +333,7 @@ SCENARIOS = {
         Scenario(build=hopping, updates=frozenset({"counted"})),
         Scenario(build=overlapping),
         Scenario(build=measured),
+        Scenario(build=waiting, sources=("readings", "more")),
         Scenario(build=uneven, sources=("readings", "more")),
     )
 }

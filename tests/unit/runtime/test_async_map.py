@@ -214,13 +214,19 @@ def test_a_coroutine_that_cancels_itself_is_an_error_of_its_record(calls: Calls)
         calls(gives_up, numbered([b"k"]))
 
 
-def test_what_ends_a_process_is_raised_as_it_is(calls: Calls) -> None:
+def test_what_ends_a_process_is_raised_where_the_batch_is_waited_for() -> None:
+    """Not on the loop's thread: that would end, and everybody wait for ever."""
+
     async def leaves(index: int) -> int:
         raise SystemExit(3)
 
-    with pytest.raises(SystemExit) as raised:
-        calls(leaves, numbered([b"k"]), attempts=5)
-    assert raised.value.code == 3
+    loop = ThreadEventLoop()
+    step = async_map(Map(name="asked", fn=leaves, calls=AsyncCalls(attempts=5)), PLAN, Coroutines(loop))
+    for _ in range(2):
+        with pytest.raises(SystemExit) as raised:
+            step(numbered([b"k"]))
+        assert raised.value.code == 3
+    loop.close()
 
 
 def test_a_key_that_is_not_of_its_type_is_an_error_of_its_record(calls: Calls) -> None:
