@@ -8,11 +8,11 @@ from faults import WatchedStores
 from scenarios import SCENARIOS, Rows
 
 from streamkit.broker.protocols import Assignment
-from streamkit.errors import StateError, StoreInUseError, StreamkitError
+from streamkit.errors import ProducerFencedError, StateError, StoreInUseError, StreamkitError, TaskMigratedError
 from streamkit.runtime import RunOptions
 from streamkit.runtime.build import unchecked
 from streamkit.runtime.crew import Crew
-from streamkit.runtime.runner import RunnerEnvironment
+from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores, Stores
 from streamkit.state import StateStore
@@ -99,6 +99,30 @@ def test_a_task_is_opened_again_if_a_generation_was_missed(stage: Stage) -> None
     stage.settle()
     assert stage.crew.running["0_0"] is not kept
     assert stage.steps.count("opened") == 2
+    assert is_interrupted(kept)
+
+
+def test_what_a_task_waits_for_is_cancelled_when_another_worker_took_it(stage: Stage) -> None:
+    stage.script.give(1, "0_0", "0_1")
+    stage.settle()
+    taken, kept = (stage.crew.running[task] for task in ("0_0", "0_1"))
+    stage.crew.give_up(taken, ProducerFencedError("fenced"))
+    assert is_interrupted(taken)
+    assert not is_interrupted(kept)
+
+
+def is_interrupted(runner: TaskRunner) -> bool:
+    """Whether an async function of the task would be refused."""
+
+    async def asked() -> None:
+        """Return at once."""
+
+    assert runner.plan.coroutines is not None
+    try:
+        runner.plan.coroutines.run(asked())
+    except TaskMigratedError:
+        return True
+    return False
 
 
 def test_a_task_that_is_taken_away_while_it_is_opened_is_given_back(stage: Stage) -> None:
