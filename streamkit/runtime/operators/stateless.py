@@ -4,6 +4,7 @@ Python functions run over a batch's objects in one pass; expressions run on its 
 translated here, at one place, into a `ProcessingError` that names the record.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -150,9 +151,21 @@ def apply_each(fn: Callable[[Any], Any], batch: Batch, node: str) -> list[Any]:
 
 def _map(name: str, fn: Callable[[Any], Any], serde: Serde) -> Step:
     def step(batch: Batch) -> Batch:
-        return batch.with_values(Column(serde, objects=apply_each(fn, batch, name)))
+        results = apply_each(fn, batch, name)
+        if results and inspect.iscoroutine(results[0]):
+            raise _not_awaited(batch, name, results)
+        return batch.with_values(Column(serde, objects=results))
 
     return step
+
+
+def _not_awaited(batch: Batch, node: str, results: Iterable[Any]) -> ProcessingError:
+    """Return the error of a function that is async though its definition does not say so, as a lambda may be."""
+    for one in results:
+        if inspect.iscoroutine(one):
+            one.close()
+    cause = TypeError("the function returned a coroutine")
+    return processing_error(batch, 0, node, cause, "define it with async def, and map() awaits it")
 
 
 def _flat_map(name: str, fn: Callable[[Any], Iterable[Any]], serde: Serde) -> Step:

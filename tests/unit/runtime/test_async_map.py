@@ -239,6 +239,22 @@ def test_a_key_that_is_not_of_its_type_is_an_error_of_its_record(calls: Calls) -
     assert raised.value.offset == 6
 
 
+def test_a_lambda_that_returns_a_coroutine_is_told_to_be_async() -> None:
+    """Nothing but its result says so: it is found at the first batch, and no coroutine is left behind unawaited."""
+
+    async def doubled(number: int) -> int:
+        return number * 2
+
+    job = Job("asking")
+    job.stream("numbers", value=int).map(lambda number: doubled(number)).to("out")
+    with TestDriver(job) as driver:
+        driver.send("numbers", 1)
+        driver.send("numbers", 2)
+        with pytest.raises(ProcessingError, match="returned a coroutine") as raised:
+            driver.commit()
+        assert "async def" in raised.value.hint
+
+
 # Attempts
 
 
