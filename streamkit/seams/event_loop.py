@@ -132,5 +132,9 @@ class _ManualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._left)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002  # as asyncio
+        # It waits for threads, since Python 3.12 with a deadline, which the clock must not jump to.
+        await super().shutdown_default_executor()
+
     def _left(self, _: object) -> None:
         self._jumping.thread_count -= 1
