@@ -11,8 +11,9 @@ from typing import Final
 
 from streamkit.broker import Broker
 from streamkit.errors import UnknownTopicError
-from streamkit.graph import LogicalGraph, Node, Sink, Source
+from streamkit.graph import Node, Sink, Source
 from streamkit.topology import Topology, compile_graph
+from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["named_apart", "remove_topics", "topic_apart"]
 
@@ -38,12 +39,13 @@ def named_apart(topology: Topology, name: str, bound: Collection[str]) -> Topolo
             return replace(node, topic=topic_apart(name, node.topic))
         return node
 
-    return compile_graph(LogicalGraph(job=name, nodes=tuple(map(apart, topology.graph.nodes))))
+    graph = topology.graph
+    return compile_graph(replace(graph, job=name, nodes=tuple(map(apart, graph.nodes))))
 
 
 def remove_topics(broker: Broker, name: str) -> None:
     """Remove all topics of the run of that name, those that another has removed meanwhile among them."""
     for topic in sorted(broker.admin.describe_topics()):
-        if topic.startswith(name + _SEPARATOR):
+        if topic.startswith(name + _SEPARATOR) or topic == dead_letter_topic(name):
             with contextlib.suppress(UnknownTopicError):
                 broker.admin.delete_topic(topic)
