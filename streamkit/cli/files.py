@@ -11,7 +11,7 @@ from streamkit.broker import Broker, open_broker
 from streamkit.broker.open import log_directory
 from streamkit.cli.broker import opened
 from streamkit.errors import ConfigError, RecordError
-from streamkit.files import FileRun, FileRunRequest, input_bindings, output_bindings
+from streamkit.files import FileRun, FileRunRequest, input_bindings, letters_topic, output_bindings
 from streamkit.graph import Sink, Source
 from streamkit.runtime.keys_check import topics_read_by_key
 from streamkit.seams import SystemFileSystem, SystemRng
@@ -123,7 +123,8 @@ def is_bounded(topology: Topology, bindings: Bindings) -> bool:
 
 
 def _request(topology: Topology, bindings: Bindings, url: str, *, bounded: bool) -> FileRunRequest:
-    sources, sinks = _topics(topology, Source), _topics(topology, Sink)
+    sources, sinks, letters = _topics(topology, Source), _topics(topology, Sink), letters_topic(topology)
+    sinks += [] if letters is None else [letters]
     inputs, outputs = input_bindings(bindings.inputs, sources), output_bindings(bindings.outputs, sinks)
     if outputs and not bounded and len(inputs) < len(sources):
         raise ConfigError(

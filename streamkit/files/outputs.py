@@ -18,7 +18,7 @@ from streamkit.files.bindings import Format, format_of
 from streamkit.files.rows import SinkRows, columns_of, csv_cells, flat_frame, inferred, json_lines
 from streamkit.files.shapes import WINDOW_BOUNDS, SinkShape
 from streamkit.log import decode
-from streamkit.records import TopicPartition
+from streamkit.records import RecordColumns, TopicPartition
 from streamkit.seams.user_files import NewFile
 
 __all__ = ["SinkTopic", "write_output"]
@@ -29,13 +29,18 @@ _FEW_ROWS: Final = 122_880
 """Rows of a row group of parquet, at least: a small one makes its reader slow."""
 
 
+def _as_they_are(records: RecordColumns) -> SinkRows:
+    return SinkRows(keys=records.keys, values=list(records.values), timestamps_ms=records.timestamps_ms)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkTopic:
-    """A sink as its topic has it."""
+    """A sink as its topic has it; `rows_of` makes rows of some of its records."""
 
     broker: Broker
     topic: str
     shape: SinkShape
+    rows_of: Callable[[RecordColumns], SinkRows] = _as_they_are
 
     def rows(self) -> Iterator[SinkRows]:
         """Yield what the topic holds: all records, or for a table the last one of each key that is not deleted."""
@@ -57,7 +62,7 @@ class SinkTopic:
                     records = decode(part.record_batches, from_offset=position).below(end)
                     position = part.next_offset
                     if len(records):
-                        yield SinkRows(keys=records.keys, values=records.values, timestamps_ms=records.timestamps_ms)
+                        yield self.rows_of(records)
         finally:
             fetcher.close()
 

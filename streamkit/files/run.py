@@ -8,6 +8,7 @@ dies, the same command does what is left, and an output is as it was or complete
 The steps stand in one tuple, in their order; tests crash before each of them.
 """
 
+import functools
 import hashlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +20,12 @@ import orjson
 
 from streamkit.broker import Broker
 from streamkit.broker.whole_file import read_whole, write_whole
-from streamkit.errors import FileError, LogLockedError, RecordError
+from streamkit.errors import ConfigError, FileError, LogLockedError, RecordError
 from streamkit.files.apart import named_apart, remove_topics, topic_apart
 from streamkit.files.bindings import Format, InputBinding, OutputBinding, check_free, format_of
 from streamkit.files.broker import FileBroker
 from streamkit.files.fetcher import FileTopic
+from streamkit.files.letters import LETTER_SHAPE, letter_rows, letters_topic
 from streamkit.files.outputs import SinkTopic, write_output
 from streamkit.files.plan import RunPlan, check_unchanged, made_plan
 from streamkit.files.shapes import check_columns, columns_beside, sink_shapes
@@ -31,6 +33,7 @@ from streamkit.graph import Source
 from streamkit.seams import File, FileSystem, Rng
 from streamkit.seams.user_files import facts_of, put_in_place
 from streamkit.topology import Topology
+from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["PUBLISHING_STEPS", "FileRun", "FileRunRequest"]
 
@@ -86,7 +89,7 @@ class FileRun:
         """
         self._request, self._fs, self._rng = request, fs, rng
         self.directory = f"{request.root}/{_run_id(request)}"
-        self._shapes = sink_shapes(request.topology)
+        self._shapes, self._letters = sink_shapes(request.topology), letters_topic(request.topology)
         self._lock: File | None = None
         self._broker: Broker | None = None
         begun = fs.list(self.directory)
@@ -123,6 +126,8 @@ class FileRun:
 
     def _topic(self, topic: str) -> str:
         """Return what a topic that is bound to a file is called here."""
+        if topic == self._letters:
+            return dead_letter_topic(self.topology.job)
         return topic_apart(self.plan.name, topic) if self._request.shared else topic
 
     def broker(self, log: Broker) -> Broker:
@@ -164,13 +169,18 @@ class FileRun:
                 if facts_of(path) is not None and not (self.plan.overwrite or self._request.overwrite):
                     hint = "move it away and run the same command, or add --overwrite"
                     raise FileError("the output was not there when the run began, and is now", path=path, hint=hint)
-                sink = SinkTopic(broker=self._broker, topic=self._topic(topic), shape=self._shapes[topic])
-                write_output(sink, path, self._temporary(path))
+                write_output(self._sink(topic, self._broker), path, self._temporary(path))
         except BaseException:
             for path in self.plan.outputs.values():
                 self._fs.remove(self._temporary(path))
             raise
         write_whole(self._fs, f"{self.directory}/{_PUBLISHED}", b"")
+
+    def _sink(self, topic: str, broker: Broker) -> SinkTopic:
+        if topic == self._letters:
+            rows_of = functools.partial(letter_rows, place_of=self._place_of)
+            return SinkTopic(broker=broker, topic=self._topic(topic), shape=LETTER_SHAPE, rows_of=rows_of)
+        return SinkTopic(broker=broker, topic=self._topic(topic), shape=self._shapes[topic])
 
     def publish(self, shared: Broker | None = None, observe: Observe = _unobserved) -> None:
         """Put the outputs in their places and remove the run; its own log must be closed.
@@ -219,15 +229,20 @@ class FileRun:
 
     def name_place(self, error: RecordError) -> None:
         """Add to the error of a record the file that it lies in, and where."""
-        topic = next((topic for topic in self.plan.inputs if self._topic(topic) == error.topic), "")
-        error.detail = error.detail.replace(f"record {error.topic}-", f"record {topic or error.topic}-", 1)
-        partitions = self.plan.inputs.get(topic)
-        part = partitions[error.partition].part_at(error.offset) if partitions is not None else None
-        if part is not None:
-            form, gzip = format_of(part.path)
-            unit = "row" if form is Format.PARQUET else "inflated byte" if gzip else "byte"
-            place = f"{part.path} {unit} {part.begin + error.offset - part.offset}"
+        topic, place = self._place_of(error.topic, error.partition, error.offset)
+        error.detail = error.detail.replace(f"record {error.topic}-", f"record {topic}-", 1)
+        if place:
             error.detail = f"{place}, {error.detail}" if error.detail else place
+
+    def _place_of(self, topic: str, partition: int, offset: int) -> tuple[str, str]:
+        """Return the job's name of a topic of the run, and where in a file a record of it lies, "" if in none."""
+        named = next((one for one in self.plan.inputs if self._topic(one) == topic), None)
+        part = None if named is None else self.plan.inputs[named][partition].part_at(offset)
+        if part is None:
+            return named or topic, ""
+        form, gzip = format_of(part.path)
+        unit = "row" if form is Format.PARQUET else "inflated byte" if gzip else "byte"
+        return named or topic, f"{part.path} {unit} {part.begin + offset - part.offset}"
 
     def close(self) -> None:
         """Give the run back to whoever goes on with it; closing twice does nothing."""
@@ -239,8 +254,13 @@ class FileRun:
         """Refuse what is wrong with the outputs of a run that has not begun."""
         request = self._request
         check_free(request.outputs, request.inputs, overwrite=request.overwrite)
+        if self._letters is not None and self._letters not in {output.topic for output in request.outputs}:
+            raise ConfigError(
+                f"the job {request.topology.job!r} writes dead letters, and those of a run over files go with the run",
+                hint=f"add --output {self._letters}=FILE.jsonl",
+            )
         for output in request.outputs:
-            if format_of(output.path)[0] is not Format.JSON_LINES:
+            if output.topic != self._letters and format_of(output.path)[0] is not Format.JSON_LINES:
                 check_columns(output.topic, columns_beside(self._shapes[output.topic]))
 
     def _planned(self) -> RunPlan:

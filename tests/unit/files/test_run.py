@@ -137,3 +137,38 @@ def test_a_value_whose_field_is_called_like_a_column_beside_it_is_refused_before
     with pytest.raises(ConfigError, match="have a field 'key'") as caught:
         begun(asked)
     assert ".jsonl" in caught.value.hint
+
+
+def doubling(directory: Path, *outputs: str, shared: bool = False) -> FileRunRequest:
+    (directory / "numbers.jsonl").write_bytes(b'1\n"x"\n')
+    job = Job("doubling", on_error="dead_letter")
+    job.stream("numbers", value=int).map(lambda number: 2 * number).to("doubled")
+    return FileRunRequest(
+        topology=compile_graph(job.build()),
+        inputs=input_bindings([f"numbers={directory}/numbers.jsonl"], ["numbers"]),
+        outputs=output_bindings(outputs, ["doubled", "doubling.dead_letter"]),
+        whole=(),
+        overwrite=False,
+        root=str(directory / "runs"),
+        shared=shared,
+    )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_dead_letters_are_an_output_that_names_file_and_byte(directory: Path, shared: bool) -> None:
+    path = directory / "letters.jsonl"
+    run = begun(doubling(directory, f"doubling.dead_letter={path}", shared=shared))
+    done(run)
+    run.close()
+    (temporary,) = directory.glob(".letters.jsonl.*.partial")
+    (letter,) = [msgspec.json.decode(line)["value"] for line in temporary.read_bytes().splitlines()]
+    assert letter["reason"].startswith("the value does not decode as int")
+    assert letter["place"] == f"{directory}/numbers.jsonl byte 2"
+    assert (letter["topic"], letter["offset"], letter["record"]) == ("numbers", 2, '"x"')
+
+
+def test_dead_letters_that_would_go_with_the_run_are_refused(directory: Path) -> None:
+    with pytest.raises(ConfigError, match="go with the run") as caught:
+        begun(doubling(directory, f"doubled={directory}/out.jsonl"))
+    assert "--output doubling.dead_letter=FILE.jsonl" in caught.value.hint
+    assert not (directory / "runs").exists()
