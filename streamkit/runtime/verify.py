@@ -25,7 +25,7 @@ from streamkit.topology import Topology
 
 __all__ = ["Verification", "prepare_rerun"]
 
-_STORE = "rocksdb"
+_STORE, _RECORD_LIMIT = "rocksdb", "max.message.bytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,7 @@ class Verification:
             return [_not_comparable(store, "replay", past.obstacle) for store in every]
         log = f"{self._scratch}/log"
         with contextlib.closing(open_broker(f"log://{log}?durability=os", fs=self._fs, clock=self._clock)) as rest:
-            prepare_rerun(rest, self._broker, past, self._topology.job)
+            prepare_rerun(rest, self._broker, past, self._topology)
             options = replace(self._options, state_dir=f"{self._scratch}/state")
             Rerun(
                 topology=self._topology,
@@ -185,12 +185,18 @@ class Verification:
         return compared
 
 
-def prepare_rerun(rest: Broker, sources: Broker, past: Past, job: str) -> None:
-    """Set the offsets of a job in another broker to the start of its sources, whose topics are made there, empty."""
-    for topic, count in past.partition_counts.items():
-        rest.admin.create_topic(topic, count)
+def prepare_rerun(rest: Broker, sources: Broker, past: Past, topology: Topology) -> None:
+    """Set the offsets of a job in another broker to the start of its sources, whose topics are made there, empty.
+
+    So are its sinks: what they take decides which records are bad.
+    """
+    described = sources.admin.describe_topics()
+    sinks = {topic for sub in topology.sub_topologies for topic in sub.sink_topics} & described.keys()
+    for topic in (*past.partition_counts, *sorted(sinks - past.partition_counts.keys())):
+        config = {name: value for name, value in described[topic].config.items() if name == _RECORD_LIMIT}
+        rest.admin.create_topic(topic, described[topic].partition_count, config)
     starts = sources.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))
-    rest.group(job).commit(past.notes(starts))
+    rest.group(topology.job).commit(past.notes(starts))
 
 
 def _with_changelog(store: RestoredStore) -> Comparison:

@@ -1,5 +1,6 @@
 """State, changelog and replay agree, or it is said which store differs and from which key on."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,15 +9,15 @@ from changelogs import HARMS, ROWS, Entry, Ran, entries, rewrite
 from scenarios import Reading
 
 from streamkit import Job
-from streamkit.broker import EARLIEST, LATEST
+from streamkit.broker import EARLIEST, LATEST, Broker, open_broker
 from streamkit.errors import DigestMismatchError, StoreInUseError
-from streamkit.records import TopicPartition
-from streamkit.runtime import RunOptions
+from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.runtime import RunOptions, Worker
 from streamkit.runtime.comparing import Comparison, check_equal
 from streamkit.runtime.verify import Verification
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.state import POSITION_KEY, Changes, RocksDBResources, RocksDBStore, StateDirectory, store_key
-from streamkit.topology import compile_graph
+from streamkit.topology import Topology, compile_graph
 from streamkit.topology.names import store_index
 
 pytestmark = pytest.mark.slow
@@ -33,10 +34,14 @@ def table(tmp_path: Path) -> Iterator[Ran]:
 
 
 def verified(job: Ran, *, shadow: bool = True) -> list[Comparison]:
+    return verified_at(job.topology, job.broker, job.state_dir, shadow=shadow)
+
+
+def verified_at(topology: Topology, broker: Broker, state_dir: str, *, shadow: bool = True) -> list[Comparison]:
     verification = Verification(
-        job.topology,
-        job.broker,
-        state_dir=job.state_dir,
+        topology,
+        broker,
+        state_dir=state_dir,
         options=RunOptions(),
         fs=SystemFileSystem(),
         clock=SystemClock(),
@@ -238,3 +243,24 @@ def test_the_scratch_directory_is_gone_and_what_a_killed_one_left_is_no_obstacle
     (left / "CURRENT").write_text("half")
     assert answers(verified(table, shadow=False))["changelog"] == {True}
     assert not left.parent.exists()
+
+
+def test_a_replay_finds_too_large_what_the_sinks_of_the_job_find_too_large(tmp_path: Path) -> None:
+    job = Job("copying", on_error="skip")
+    texts = job.stream("texts", value=str)
+    texts.to("copies")
+    texts.group_by(len, type=int, name="by_length").count(name="counts")
+    topology, broker, state_dir = compile_graph(job.build()), open_broker("memory://"), str(tmp_path)
+    for topic in ("texts", "copies"):
+        broker.admin.create_topic(topic, 1, {"max.message.bytes": "3000000"})
+    producer = broker.producer()
+    for size in (1, 2_000_000):
+        records = EncodedRecords.to_append(timestamps_ms=[0], keys=[None], values=[b"x" * size])
+        producer.send(TopicPartition("texts", 0), records)
+    producer.flush()
+    producer.close()
+    options = RunOptions(bounded=True, state_dir=state_dir)
+    worker = Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
+    assert worker.run(threading.Event()).skipped == 0
+    assert answers(verified_at(topology, broker, state_dir)) == {"changelog": {True}, "state": {True}, "replay": {True}}
+    broker.close()
