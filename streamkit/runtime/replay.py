@@ -62,9 +62,10 @@ class ReplayEnvironment:
 
 
 def emptied_topics(topology: Topology, broker: Broker) -> list[str]:
-    """Return the topics whose records a replay removes: sinks and internal topics, as far as they exist."""
+    """Return the topics whose records a replay removes: sinks, dead letters, internal ones, as far as they exist."""
     there = broker.admin.describe_topics()
-    return [topic for topic in (*_sinks(topology), *_repartitions(topology), *_changelogs(topology)) if topic in there]
+    outputs = (*_sinks(topology), dead_letter_topic(topology.job))
+    return [topic for topic in (*outputs, *_repartitions(topology), *_changelogs(topology)) if topic in there]
 
 
 class Replay:

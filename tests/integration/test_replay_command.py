@@ -286,8 +286,10 @@ def test_a_state_that_was_changed_is_not_taken_for_what_was_there(table: Ran) ->
 
 
 def test_what_is_emptied_is_said_beforehand(table: Ran) -> None:
+    table.broker.admin.create_topic("table.dead_letter", 1)
     assert emptied_topics(table.topology, table.broker) == [
         "out",
+        "table.dead_letter",
         "table-by_sensor-repartition",
         "table-counts-changelog",
     ]
