@@ -264,3 +264,11 @@ def test_a_replay_finds_too_large_what_the_sinks_of_the_job_find_too_large(tmp_p
     assert worker.run(threading.Event()).skipped == 0
     assert answers(verified_at(topology, broker, state_dir)) == {"changelog": {True}, "state": {True}, "replay": {True}}
     broker.close()
+
+
+def test_a_job_that_has_read_nothing_yet_agrees_with_its_replay(tmp_path: Path) -> None:
+    job = Ran(tmp_path / "log", "table")
+    job.fill("readings", [[], []])
+    job.run(bounded=False)
+    assert answers(verified(job)) == {"changelog": {None}, "state": {None}, "replay": {True}}
+    job.broker.close()
