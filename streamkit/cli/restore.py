@@ -9,6 +9,7 @@ from streamkit.cli.load import load_job
 from streamkit.cli.rebuilds import as_object, progress_shown, store_line
 from streamkit.errors import ConfigError
 from streamkit.runtime.restore import Restorer
+from streamkit.runtime.setup import check_not_replayed
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph
 
@@ -31,6 +32,7 @@ def restore(job: str, url: str, state_dir: str | None, as_json: bool) -> None:
         root = state_dir or state_root(url, broker)
         if root is None:
             raise ConfigError(f"{url!r} keeps no state", hint="name a directory with --state-dir")
+        check_not_replayed(topology.job, broker.admin.describe_topics())
         clock = SystemClock()
         began_ms = clock.monotonic_ms()
         with progress_shown(topology.job, as_json=as_json) as told:

@@ -3,7 +3,7 @@
 Several workers may do so at once: topics that are there are fine, and the run is fixed by one of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from streamkit.broker import Broker, TopicDescription
@@ -22,7 +22,7 @@ from streamkit.seams import Clock, SystemClock
 from streamkit.topology import SubTopology, Topology
 from streamkit.topology.names import dead_letter_topic, replay_topic
 
-__all__ = ["JobPlan", "count_tasks", "prepare"]
+__all__ = ["JobPlan", "check_not_replayed", "count_tasks", "prepare"]
 
 _REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": str(64 * 1024 * 1024)}
 _SINK_CONFIG = {"retention.ms": "-1"}
@@ -66,12 +66,8 @@ def prepare(
         TopologyError: Partition counts do not fit, or changed since an earlier run. The message names the fix.
     """
     topics = broker.admin.describe_topics()
-    if replay_topic(topology.job) in topics and not options.replaying:
-        raise ConfigError(
-            f"a replay of job {topology.job} was begun and has not ended",
-            detail=f"the topic {replay_topic(topology.job)} says how far it is",
-            hint="the same streamkit replay command goes on with it",
-        )
+    if not options.replaying:
+        check_not_replayed(topology.job, topics)
     task_counts = count_tasks(topology, topics)
     check_counts(
         broker.group(topology.job).committed(), {name: topic.partition_count for name, topic in topics.items()}
@@ -106,6 +102,20 @@ def prepare(
         for partition in range(task_counts[sub.index])
     )
     return JobPlan(tasks=tasks, run=run, finished=finished)
+
+
+def check_not_replayed(job: str, topics: Collection[str]) -> None:
+    """Check that no replay of a job has begun that has not ended: what it has removed is not all there again.
+
+    Raises:
+        ConfigError: One has.
+    """
+    if replay_topic(job) in topics:
+        raise ConfigError(
+            f"a replay of job {job} was begun and has not ended",
+            detail=f"the topic {replay_topic(job)} says how far it is",
+            hint="the same streamkit replay command goes on with it",
+        )
 
 
 def count_tasks(topology: Topology, topics: Mapping[str, TopicDescription]) -> dict[int, int]:

@@ -18,6 +18,7 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Position
 from streamkit.runtime.replaying import Rerun
 from streamkit.runtime.restore import RebuildProgress, RestoredStore, Restorer, StatefulTask
+from streamkit.runtime.setup import check_not_replayed
 from streamkit.seams import Clock, FileSystem
 from streamkit.state import POSITION_KEY, Digest, RocksDBResources, RocksDBStore, store_range
 from streamkit.state.ranges import RangeDigests
@@ -67,11 +68,13 @@ class Verification:
             shadow: Whether the inputs are run again.
 
         Raises:
+            ConfigError: The job is being replayed.
             UnknownTopicError: The job has not run.
             StoreInUseError: Another verification of the job is under way.
 
         Cost: a restore and a replay, and room for both below the state directory until the end.
         """
+        check_not_replayed(self._topology.job, self._broker.admin.describe_topics())
         with self._scratch_held():
             committed = self._broker.group(self._topology.job).committed()
             past = past_of(self._topology, self._broker, committed)

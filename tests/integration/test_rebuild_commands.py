@@ -1,5 +1,6 @@
 """Restore, verify and replay as they are typed: what they print, and what they exit with."""
 
+import contextlib
 from pathlib import Path
 
 import orjson
@@ -88,3 +89,12 @@ def test_from_a_time_there_is_no_answer_but_a_reason(place: Path) -> None:
     printed = done("replay", "job.py", "--yes", "--from", "2000-01-01T00:00:00Z", cwd=place)
     assert "1 not comparable" in printed
     assert "(--from)" in printed
+
+
+def test_state_is_neither_restored_nor_verified_while_a_replay_has_not_ended(place: Path) -> None:
+    with contextlib.closing(open_broker(f"log://{place}/.streamkit")) as broker:
+        broker.admin.create_topic("words-replay", 1)
+    for command in ("restore", "verify"):
+        ended = streamkit(command, "job.py", cwd=place)
+        assert ended.returncode == 2
+        assert b"a replay of job words was begun and has not ended" in ended.stderr
