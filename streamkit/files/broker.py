@@ -18,6 +18,7 @@ from streamkit.broker import (
     TopicDescription,
 )
 from streamkit.broker.protocols import Assign, Member, Membership
+from streamkit.files.content import LINE_BYTES_MAX
 from streamkit.files.fetcher import FileFetcher, FileTopic
 from streamkit.records import TopicPartition
 from streamkit.seams.user_files import FileFacts
@@ -39,7 +40,9 @@ class FileBroker:
         self._beneath, self._topics, self._facts = beneath, topics, facts
         self._admin = _FileAdmin(beneath.admin, topics)
         for name, topic in topics.items():
-            beneath.admin.create_topic(name, len(topic.partitions))
+            # Decides how large a dead letter may be.
+            config = {"max.message.bytes": str(LINE_BYTES_MAX)}
+            beneath.admin.create_topic(name, len(topic.partitions), config)
 
     @property
     def admin(self) -> Admin:

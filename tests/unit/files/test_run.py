@@ -139,8 +139,8 @@ def test_a_value_whose_field_is_called_like_a_column_beside_it_is_refused_before
     assert ".jsonl" in caught.value.hint
 
 
-def doubling(directory: Path, *outputs: str, shared: bool = False) -> FileRunRequest:
-    (directory / "numbers.jsonl").write_bytes(b'1\n"x"\n')
+def doubling(directory: Path, *outputs: str, shared: bool = False, bad: bytes = b'"x"') -> FileRunRequest:
+    (directory / "numbers.jsonl").write_bytes(b"1\n" + bad + b"\n")
     job = Job("doubling", on_error="dead_letter")
     job.stream("numbers", value=int).map(lambda number: 2 * number).to("doubled")
     return FileRunRequest(
@@ -172,3 +172,14 @@ def test_dead_letters_that_would_go_with_the_run_are_refused(directory: Path) ->
         begun(doubling(directory, f"doubled={directory}/out.jsonl"))
     assert "--output doubling.dead_letter=FILE.jsonl" in caught.value.hint
     assert not (directory / "runs").exists()
+
+
+def test_a_line_that_is_larger_than_a_record_of_a_topic_can_be_a_dead_letter(directory: Path) -> None:
+    bad = b'"%b"' % (b"x" * 1_200_000)
+    run = begun(doubling(directory, f"doubling.dead_letter={directory}/letters.jsonl", bad=bad))
+    done(run)
+    run.close()
+    (temporary,) = directory.glob(".letters.jsonl.*.partial")
+    assert [msgspec.json.decode(line)["value"]["record"] for line in temporary.read_bytes().splitlines()] == [
+        bad.decode()
+    ]
