@@ -185,7 +185,12 @@ class WorkerThread:
     def wait_for_commits(self, count: int, seconds: float = WAIT_SECONDS) -> float:
         """Wait for some more commits; return how long it took."""
         goal = self.commit_count + count
-        return wait_until(lambda: self.commit_count >= goal or not self.running, f"{count} commits", seconds)
+        return wait_until(
+            lambda: self.commit_count >= goal or not self.running,
+            f"{count} commits",
+            seconds,
+            told=lambda: f"The worker has done {dict(self.steps)} and met {self.errors}",
+        )
 
     def abandon(self) -> None:
         """Stop soon; nobody waits for it."""
