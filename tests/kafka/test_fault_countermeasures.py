@@ -31,6 +31,8 @@ from streamkit.seams import SystemClock
 
 pytestmark = [pytest.mark.fault, pytest.mark.on_demand, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
+DAY_MS = 86_400_000
+
 both_ways = pytest.mark.parametrize("left_out", [False, True], ids=["as it is", "left out"])
 
 
@@ -131,15 +133,18 @@ class Unlooked(KafkaProducer):
 def test_d3_a_refused_record_keeps_its_input_from_being_committed(
     site: FaultSite, job_name: str, monkeypatch: pytest.MonkeyPatch, left_out: bool
 ) -> None:
-    """From one moment on the topic refuses timestamps that are past, as those of all outputs are; then no more."""
+    """From one moment on the topic refuses timestamps of two days ago, as those of all outputs are; then no more.
+
+    A limit of a moment would refuse markers too, when the broker is slow: then Kafka leaves transactions open.
+    """
     if left_out:
         monkeypatch.setattr("streamkit.broker.kafka.broker.KafkaProducer", Unlooked)
     with site.direct() as direct:
         make_topics(direct, job_name)
         worker = WorkerThread(open_broker=site.broker, job=ledger_job.copy(job_name))
-        feeder = Feeder(direct, job_name, SEED)
+        feeder = Feeder(direct, job_name, SEED, age_ms=2 * DAY_MS)
         worker.wait_for_commits(10)
-        limit_age(site, f"{job_name}-echo", 1)
+        limit_age(site, f"{job_name}-echo", DAY_MS)
         if left_out:
             worker.wait_for_commits(10)
         else:
@@ -149,8 +154,9 @@ def test_d3_a_refused_record_keeps_its_input_from_being_committed(
         feeder.stop()
         history = settled(direct, job_name, 15 if left_out else WAIT_SECONDS)
         worker.stop()
-    kinds = oracle.kinds(oracle.violations(history, feeder.sent))
-    assert "LOSS" in kinds if left_out else kinds == set()
+    found = oracle.violations(history, feeder.sent)
+    kinds = oracle.kinds(found)
+    assert "LOSS" in kinds if left_out else kinds == set(), f"{found[:5]}; {dict(worker.steps)}; {worker.errors}"
 
 
 def limit_age(site: FaultSite, topic: str, age_max_ms: int) -> None:

@@ -73,12 +73,13 @@ class Feeder:
         job: Whose input it feeds.
         seed: Of what is drawn.
         per_second: How many.
+        age_ms: How old they are.
     """
 
-    def __init__(self, broker: Broker, job: str, seed: int, per_second: int = 2000) -> None:
+    def __init__(self, broker: Broker, job: str, seed: int, per_second: int = 2000, age_ms: int = 0) -> None:
         """Begin."""
         self._topic = f"{job}-entries"
-        self._broker, self._rng, self._per_second = broker, random.Random(seed), per_second
+        self._broker, self._rng, self._per_second, self._age_ms = broker, random.Random(seed), per_second, age_ms
         self._stop = threading.Event()
         self.sent: list[int] = []
         """Numbers of the entries that the brokers acknowledged."""
@@ -109,7 +110,7 @@ class Feeder:
                 self._number = numbers.stop
                 try:
                     producer = producer or self._broker.producer()
-                    for place, records in entries(self._topic, numbers, self._rng).items():
+                    for place, records in entries(self._topic, numbers, self._rng, self._age_ms).items():
                         producer.send(place, records)
                     producer.flush()
                     self.sent += numbers
@@ -120,12 +121,12 @@ class Feeder:
             self._error = error
 
 
-def entries(topic: str, numbers: range, rng: random.Random) -> dict[TopicPartition, EncodedRecords]:
+def entries(topic: str, numbers: range, rng: random.Random, age_ms: int = 0) -> dict[TopicPartition, EncodedRecords]:
     """Return entries with these numbers where Kafka's partitioner puts their keys; a group is in one partition.
 
-    Their timestamps are of today: what is older than a week Kafka would delete while the test runs.
+    Their timestamps are `age_ms` old: what is older than a week Kafka would delete while the test runs.
     """
-    now_ms = SystemClock().now_ms()
+    timestamp_ms = SystemClock().now_ms() - age_ms
     by_partition = defaultdict[int, list[tuple[bytes, bytes]]](list)
     for number in numbers:
         key = f"k{rng.randrange(KEYS)}".encode()
@@ -135,7 +136,7 @@ def entries(topic: str, numbers: range, rng: random.Random) -> dict[TopicPartiti
         by_partition[partition].append((key, value))
     return {
         TopicPartition(topic, partition): EncodedRecords.to_append(
-            timestamps_ms=[now_ms] * len(rows), keys=[key for key, _ in rows], values=[value for _, value in rows]
+            timestamps_ms=[timestamp_ms] * len(rows), keys=[key for key, _ in rows], values=[value for _, value in rows]
         )
         for partition, rows in by_partition.items()
     }
