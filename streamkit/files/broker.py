@@ -4,20 +4,17 @@ So a run over files is a run: engine, commit and recovery are the same, and ther
 group commits for a file needs a topic to be committed for: one without records, beneath, of the same name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from streamkit.broker import (
     EARLIEST,
     Admin,
     Broker,
     Fetcher,
-    Group,
     Isolation,
     OffsetSpec,
-    Producer,
-    TopicDescription,
 )
-from streamkit.broker.protocols import Assign, Member, Membership
+from streamkit.broker.forwarding import ForwardingAdmin, ForwardingBroker
 from streamkit.files.content import LINE_BYTES_MAX
 from streamkit.files.fetcher import FileFetcher, FileTopic
 from streamkit.records import TopicPartition
@@ -26,7 +23,7 @@ from streamkit.seams.user_files import FileFacts
 __all__ = ["FileBroker"]
 
 
-class FileBroker:
+class FileBroker(ForwardingBroker):
     """One log with files beside it; see the `Broker` protocol.
 
     Args:
@@ -37,52 +34,24 @@ class FileBroker:
 
     def __init__(self, beneath: Broker, topics: Mapping[str, FileTopic], facts: Mapping[str, FileFacts]) -> None:
         """Make the topics that offsets are committed for, where they are missing."""
-        self._beneath, self._topics, self._facts = beneath, topics, facts
-        self._admin = _FileAdmin(beneath.admin, topics)
+        super().__init__(beneath, _FileAdmin(beneath.admin, topics))
+        self._topics, self._facts = topics, facts
         for name, topic in topics.items():
             # Decides how large a dead letter may be.
             config = {"max.message.bytes": str(LINE_BYTES_MAX)}
             beneath.admin.create_topic(name, len(topic.partitions), config)
 
-    @property
-    def admin(self) -> Admin:
-        """Topics and offsets."""
-        return self._admin
-
     def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
         """Return a new fetcher."""
         return FileFetcher(self._beneath.fetcher(isolation), self._topics, self._facts)
 
-    def producer(self, transactional_id: str | None = None) -> Producer:
-        """Return a new producer of the broker beneath."""
-        return self._beneath.producer(transactional_id)
 
-    def group(self, name: str) -> Group:
-        """Return the consumer group of that name."""
-        return self._beneath.group(name)
-
-    def join(self, group: str, topics: Sequence[str], member: Member, assign: Assign) -> Membership:
-        """Become a member of a group."""
-        return self._beneath.join(group, topics, member, assign)
-
-    def close(self) -> None:
-        """Close nothing: whoever opened the broker beneath closes it."""
-
-
-class _FileAdmin:
+class _FileAdmin(ForwardingAdmin):
     """Topics and their offsets; see the `Admin` protocol."""
 
     def __init__(self, beneath: Admin, topics: Mapping[str, FileTopic]) -> None:
-        self._beneath, self._topics = beneath, topics
-
-    def create_topic(self, name: str, partition_count: int, config: Mapping[str, str] | None = None) -> None:
-        self._beneath.create_topic(name, partition_count, config)
-
-    def delete_topic(self, name: str) -> None:
-        self._beneath.delete_topic(name)
-
-    def describe_topics(self) -> Mapping[str, TopicDescription]:
-        return self._beneath.describe_topics()
+        super().__init__(beneath)
+        self._topics = topics
 
     def list_offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Mapping[TopicPartition, int]:
         """Return an offset for each partition; a file's records all have one timestamp, which no spec is told of."""
@@ -94,9 +63,3 @@ class _FileAdmin:
                 begins = spec >= 0 or spec == EARLIEST
                 found[place] = partition.begin_offset if begins else partition.end_offset
         return found
-
-    def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
-        self._beneath.delete_records(before)
-
-    def log_id(self) -> str:
-        return self._beneath.log_id()

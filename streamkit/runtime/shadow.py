@@ -13,20 +13,17 @@ from streamkit.broker import (
     Broker,
     Fetched,
     Fetcher,
-    Group,
     Isolation,
     OffsetSpec,
-    Producer,
-    TopicDescription,
 )
-from streamkit.broker.protocols import Assign, Member, Membership
+from streamkit.broker.forwarding import ForwardingAdmin, ForwardingBroker
 from streamkit.log import decode, encode, parse_header, place
 from streamkit.records import EncodedRecords, TopicPartition
 
 __all__ = ["ShadowBroker"]
 
 
-class ShadowBroker:
+class ShadowBroker(ForwardingBroker):
     """Sources of one broker, up to their ends; all other topics, producers and groups of another, or of the same.
 
     Args:
@@ -37,60 +34,29 @@ class ShadowBroker:
 
     def __init__(self, sources: Broker, rest: Broker, ends: Mapping[TopicPartition, int]) -> None:
         """Open nothing."""
-        self._sources, self._rest, self._ends = sources, rest, dict(ends)
-        self._admin = _ShadowAdmin(sources.admin, rest.admin, self._ends)
-
-    @property
-    def admin(self) -> Admin:
-        """Topics and offsets."""
-        return self._admin
+        self._sources, self._ends = sources, dict(ends)
+        super().__init__(rest, _ShadowAdmin(sources.admin, rest.admin, self._ends))
 
     def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
         """Return a fetcher that reads from both."""
-        return _ShadowFetcher(self._sources.fetcher(isolation), self._rest.fetcher(isolation), self._ends)
-
-    def producer(self, transactional_id: str | None = None) -> Producer:
-        """Return a producer of the rest."""
-        return self._rest.producer(transactional_id)
-
-    def group(self, name: str) -> Group:
-        """Return a group of the rest."""
-        return self._rest.group(name)
-
-    def join(self, group: str, topics: Sequence[str], member: Member, assign: Assign) -> Membership:
-        """Join a group of the rest."""
-        return self._rest.join(group, topics, member, assign)
-
-    def close(self) -> None:
-        """Do nothing: both belong to whoever made this."""
+        return _ShadowFetcher(self._sources.fetcher(isolation), self._beneath.fetcher(isolation), self._ends)
 
 
-class _ShadowAdmin:
+class _ShadowAdmin(ForwardingAdmin):
     def __init__(self, sources: Admin, rest: Admin, ends: Mapping[TopicPartition, int]) -> None:
-        self._sources, self._rest, self._ends = sources, rest, ends
-
-    def create_topic(self, name: str, partition_count: int, config: Mapping[str, str] | None = None) -> None:
-        self._rest.create_topic(name, partition_count, config)
-
-    def delete_topic(self, name: str) -> None:
-        self._rest.delete_topic(name)
-
-    def describe_topics(self) -> Mapping[str, TopicDescription]:
-        return self._rest.describe_topics()
+        super().__init__(rest)
+        self._sources, self._ends = sources, ends
 
     def list_offsets(self, specs: Mapping[TopicPartition, OffsetSpec]) -> Mapping[TopicPartition, int]:
         ours = {at: spec for at, spec in specs.items() if at in self._ends}
         ended = {at: self._ends[at] for at, spec in ours.items() if spec in (LATEST, LAST_STABLE)}
         asked = {at: spec for at, spec in ours.items() if at not in ended}
         found = {at: min(offset, self._ends[at]) for at, offset in self._sources.list_offsets(asked).items()}
-        rest = self._rest.list_offsets({at: spec for at, spec in specs.items() if at not in self._ends})
+        rest = self._beneath.list_offsets({at: spec for at, spec in specs.items() if at not in self._ends})
         return ended | found | dict(rest)
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
-        self._rest.delete_records({at: offset for at, offset in before.items() if at not in self._ends})
-
-    def log_id(self) -> str:
-        return self._rest.log_id()
+        self._beneath.delete_records({at: offset for at, offset in before.items() if at not in self._ends})
 
 
 class _ShadowFetcher:
