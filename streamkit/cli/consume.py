@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 
 import click
@@ -10,6 +9,7 @@ import orjson
 
 from streamkit.broker import EARLIEST, LAST_STABLE, LATEST, Broker, OffsetSpec
 from streamkit.cli.broker import broker_option, described, opened
+from streamkit.cli.moments import moment_ms
 from streamkit.errors import OffsetOutOfRangeError
 from streamkit.log import DecodedRecords, decode_parts
 from streamkit.records import TopicPartition
@@ -26,17 +26,7 @@ def _begin(_context: click.Context, _parameter: click.Parameter, text: str) -> t
         return False, EARLIEST if text == "earliest" else LATEST
     if text.isdecimal():
         return True, int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is neither earliest, latest, an offset nor a time such as 2026-01-31T12:00:00Z"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if moment.timestamp() < 0:
-        raise click.BadParameter(f"{text!r} lies before 1970")
-    return False, round(moment.timestamp() * 1000)
+    return False, moment_ms(text, "earliest, latest, an offset nor")
 
 
 @click.command()

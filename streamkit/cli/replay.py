@@ -1,7 +1,6 @@
 """`streamkit replay`: state and outputs of a job, computed anew from its inputs."""
 
 import sys
-from datetime import UTC, datetime
 
 import click
 
@@ -9,6 +8,7 @@ from streamkit.broker import EARLIEST, Broker
 from streamkit.broker.state_root import state_root
 from streamkit.cli.broker import broker_option, opened, state_dir_option
 from streamkit.cli.load import load_job
+from streamkit.cli.moments import moment_ms
 from streamkit.cli.rebuilds import progress_shown
 from streamkit.cli.verify import print_comparisons
 from streamkit.errors import ConfigError
@@ -25,15 +25,7 @@ def _begin(_context: click.Context, _parameter: click.Parameter, text: str) -> i
     """Return the spec for `list_offsets`."""
     if text == "earliest":
         return EARLIEST
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is neither earliest nor a time such as 2026-01-31T12:00:00Z") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if moment.timestamp() < 0:
-        raise click.BadParameter(f"{text!r} lies before 1970")
-    return round(moment.timestamp() * 1000)
+    return moment_ms(text, "earliest nor")
 
 
 @click.command()
