@@ -11,7 +11,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parent))
 import data  # the benchmarks are scripts beside each other, not a package
-from measuring import CACHE, print_sides, timed
+from measuring import CACHE, millions_a_second, print_sides, timed
 
 HERE = Path(__file__).resolve().parent
 
@@ -104,7 +104,7 @@ def measure(row: FileRow, runs: int) -> None:
         others,
         against_name=row.against_name,
         target=row.target,
-        speed=lambda seconds: f"{row.records / seconds / 1e6:6.3f} M records/s",
+        speed=millions_a_second(row.records, "records"),
     )
 
 

@@ -22,6 +22,11 @@ def timed(command: list[str], **environment: str) -> tuple[float, str]:
     return seconds, done.stdout
 
 
+def millions_a_second(count: int, what: str) -> Callable[[float], str]:
+    """Return how fast so many are when they take some seconds, as `print_sides` wants it."""
+    return lambda seconds: f"{count / seconds / 1e6:6.3f} M {what}/s"
+
+
 def print_sides(
     title: str,
     ours: list[float],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import data  # the benchmarks are scripts beside each other, not a package
-from measuring import CACHE, print_sides, timed
+from measuring import CACHE, millions_a_second, print_sides, timed
 from run import check_hot, read_topic
 
 JOB, TOPIC, OUTPUT = "jobs/hot_auctions.py", "bids", "hot_auctions"
@@ -39,7 +39,7 @@ def main() -> None:
         runs,
         against_name="the first run",
         target=0.9,
-        speed=lambda seconds: f"{data.BID_COUNT / seconds / 1e6:6.3f} M records/s",
+        speed=millions_a_second(data.BID_COUNT, "records"),
     )
 
 

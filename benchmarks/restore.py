@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import orjson
-from measuring import CACHE, ROOT, print_sides, timed
+from measuring import CACHE, ROOT, millions_a_second, print_sides, timed
 
 from streamkit.broker import open_broker
 from streamkit.records import EncodedRecords, TopicPartition
@@ -102,7 +102,7 @@ def main() -> None:
         theirs,
         against_name="SST write and ingest by rocksdict",
         target=0.3,
-        speed=lambda seconds: f"{asked.keys / seconds / 1e6:6.3f} M keys/s",
+        speed=millions_a_second(asked.keys, "keys"),
     )
 
 

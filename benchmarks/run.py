@@ -18,7 +18,7 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).parent))
 import data  # the benchmarks are scripts beside each other, not a package
-from measuring import CACHE, ROOT, print_sides, timed
+from measuring import CACHE, ROOT, millions_a_second, print_sides, timed
 
 from streamkit.broker import EARLIEST, LATEST, open_broker
 from streamkit.log import decode
@@ -140,7 +140,7 @@ def measure(row: Row, runs: int) -> None:
         others,
         against_name=row.against_name,
         target=row.target,
-        speed=lambda seconds: f"{row.records / seconds / 1e6:6.3f} M records/s",
+        speed=millions_a_second(row.records, "records"),
     )
 
 
