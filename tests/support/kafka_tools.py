@@ -1,5 +1,6 @@
 """Kafka's own command line tools, from Maven Central, kept in `.cache/kafka`."""
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,10 +17,16 @@ def missing_tools() -> str:
 
 
 def fetch_jars() -> None:
-    """Download the jars, unless those of this pom are there already."""
+    """Download the jars, unless those of this pom are there already; of runs side by side one does, the others wait."""
     assert not missing_tools(), f"{missing_tools()} not found: install a JDK 17 and Maven"
-    if _downloaded():
-        return
+    JARS.parent.mkdir(exist_ok=True)
+    with JARS.with_name("kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _downloaded():
+            _download()
+
+
+def _download() -> None:
     partial = JARS.with_name("kafka.partial")
     shutil.rmtree(partial, ignore_errors=True)
     command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"]
