@@ -8,7 +8,8 @@ LOWEST := .venvs/lowest
 BROKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs check pythons lowest coverage bench bench-kafka bench-peers torture-kafka kafka
+.PHONY: help demo test test-kafka test-property test-rest lint docs check pythons lowest coverage
+.PHONY: bench bench-kafka bench-peers torture-kafka kafka
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -16,8 +17,20 @@ help:  ## list the verbs
 demo: $(READY)  ## count words, then kill a windowed job halfway, resume it, compare the answers
 	$(BIN)/python tools/demo.py
 
-test: $(READY)  ## the whole suite on one Python
-	$(BIN)/pytest
+test: test-rest test-property test-kafka  ## the whole suite on one Python, in three runs
+
+# Parts of about the same length for `make check -j2`; what is named in no other is in `test-rest`.
+KAFKA_TESTS := tests/contract tests/java tests/kafka
+PROPERTY_TESTS := tests/property
+
+test-kafka: $(READY)
+	$(BIN)/pytest $(KAFKA_TESTS)
+
+test-property: $(READY)
+	$(BIN)/pytest $(PROPERTY_TESTS)
+
+test-rest: $(READY)
+	$(BIN)/pytest $(addprefix --ignore=,$(KAFKA_TESTS) $(PROPERTY_TESTS))
 
 lint: $(READY)  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
@@ -28,9 +41,10 @@ lint: $(READY)  ## ruff, mypy and the import contracts
 docs: $(READY)  ## run the code of README, docs and docstrings
 	$(BIN)/pytest tests/docs
 
-# The definition of done. Everything of `docs` and the tidy test are in `test`; `make check -j2` uses two cores.
+# The definition of done. Everything of `docs` and the tidy test are in `test`. `make check -j2` uses two cores: the
+# longest come first.
 check: export HYPOTHESIS_PROFILE ?= ci
-check: lint test pythons lowest  ## all that must hold before a merge
+check: test-rest test-kafka test-property lowest pythons lint  ## all that must hold before a merge
 
 pythons:  ## the unit tests on each supported Python that is present
 	$(PYTHON) tools/pythons.py
