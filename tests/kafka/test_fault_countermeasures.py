@@ -58,7 +58,7 @@ class Takeover:
     def let_commit(self) -> None:
         """Let the commit arrive that the first worker sent."""
         self.site.proxy.release(self.held)
-        assert self.held.answered.wait(10)
+        assert self.held.answered.wait(WAIT_SECONDS)
 
     def outcome(self, second: WorkerThread) -> set[str]:
         """Let the first worker be one of the group again; return the kinds of violation when all is over."""
@@ -111,7 +111,7 @@ def test_d2_offsets_are_read_after_fencing(
         def told(step: str) -> None:
             if step == between and len(met) < PARTITIONS:
                 met.append(step)
-                there.wait(30)
+                there.wait(WAIT_SECONDS)
 
         second = takeover.second(told)
         second.wait_for_commits(10)
@@ -212,7 +212,7 @@ def test_d4_a_late_commit_does_not_end_the_next_transaction(
         producer.send(place, one_record(b"aborted"))
         wait_until(lambda: direct.admin.list_offsets({place: LATEST})[place] > end_offset, "the record is there")
         site.proxy.release(late)
-        assert late.answered.wait(10)
+        assert late.answered.wait(WAIT_SECONDS)
         with contextlib.suppress(StreamkitError):
             producer.abort()
         producer.close()

@@ -13,7 +13,7 @@ import ledger_job
 import pytest
 from fault_site import SESSION_TIMEOUT_MS, FaultSite
 from kafka_proxy import END_TXN, HEARTBEAT, Rule
-from torture import SEED, Feeder, WorkerThread, catch_up, judged, make_topics, pause, times, wait_until
+from torture import SEED, WAIT_SECONDS, Feeder, WorkerThread, catch_up, judged, make_topics, pause, times, wait_until
 from worker_process import WorkerProcess
 
 from streamkit.broker import Broker
@@ -93,7 +93,7 @@ def test_a_worker_that_was_stopped_while_it_opened_a_task_goes_on(site: FaultSit
 
     def told(step: str) -> None:
         if step == "open_store":
-            go.wait(60)
+            go.wait(WAIT_SECONDS)
 
     with site.direct() as direct:
         make_topics(direct, job_name)
@@ -146,12 +146,12 @@ def test_a_commit_that_arrives_late_ends_no_later_transaction(site: FaultSite, j
         catch_up(direct, job_name)
         for _ in range(times(4, 200)):
             late = site.harm(Rule(fate="hold", api=END_TXN, containing=job_name.encode(), skip=rng.randrange(4)))
-            assert late.landed.wait(60)
+            assert late.landed.wait(WAIT_SECONDS)
             # Its client gives the producer up, and another takes over before the entries of now are committed.
             catch_up(direct, job_name)
             pause(rng.uniform(0, 0.1))
             site.proxy.release(late)
-            assert late.answered.wait(10)
+            assert late.answered.wait(WAIT_SECONDS)
         judged(direct, job_name, feeder)
         worker.stop()
     assert worker.errors == [], "the worker answers it itself"
