@@ -52,10 +52,8 @@ def kafka() -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what runs on demand, and what needs programs that are not here. CI must have those."""
+    """Deselect what needs programs that are not here. CI must have them."""
     said = []
-    if "STREAMKIT_TORTURE" not in os.environ:
-        said.append(_without(config, items, {"on_demand"}, "of the fault suite: see make torture-kafka"))
     lacking = missing_tools()
     if lacking and os.environ.get("CI") != "true":
         marks = {"java"} if os.environ.get("STREAMKIT_TEST_KAFKA") else {"java", "kafka"}

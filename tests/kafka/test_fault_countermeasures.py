@@ -29,7 +29,7 @@ from streamkit.runtime import opening
 from streamkit.runtime.opening import read_to
 from streamkit.seams import SystemClock
 
-pytestmark = [pytest.mark.fault, pytest.mark.on_demand, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
+pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]
 
 DAY_MS = 86_400_000
 
