@@ -3,6 +3,7 @@
 Exactly-once: topics, state and offsets are equal. At-least-once: state and offsets are equal, outputs may repeat.
 """
 
+import functools
 import itertools
 import random
 from collections import Counter
@@ -82,13 +83,18 @@ def calm_machine(scenario: Scenario, partitions: list[Rows], *, bounded: bool = 
     return machine
 
 
+@functools.cache
+def calm_over_sample(name: str) -> Machine:
+    """One for all steps; it is read alone."""
+    return calm_machine(SCENARIOS[name], SAMPLE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_crash_at_a_step_changes_nothing(name: str, step: str) -> None:
     """The steps come from the code, so a new step has its case. Crash when it is reached early, and late."""
-    scenario = SCENARIOS[name]
-    calm = calm_machine(scenario, SAMPLE)
+    scenario, calm = SCENARIOS[name], calm_over_sample(name)
     crash_count = 0
     for guarantee, nth in itertools.product(GUARANTEES, (0, 1, 4, 9)):
         machine = scenario.machine(len(SAMPLE), guarantee)

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit import EventTime, Job, Tumbling, agg
@@ -114,6 +114,7 @@ SALES = st.lists(
 
 
 @pytest.mark.slow
+@settings(max_examples=max(25, settings().max_examples // 5))
 @given(
     sales=SALES,
     windowed=st.booleans(),

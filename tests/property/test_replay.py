@@ -11,6 +11,8 @@ from scenarios import SCENARIOS, Rows
 rows_of_partition = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-9, 9), st.integers(0, 200)), max_size=25)
 inputs = st.lists(rows_of_partition, min_size=1, max_size=3)
 seeds = st.integers(0, 2**32)
+FEW = settings(max_examples=max(10, settings().max_examples // 10))
+"""Whole machines, for each of many jobs."""
 
 
 def expected_windows(partitions: list[Rows], advance: int) -> tuple[dict[tuple[str, int], list[tuple[int, int]]], int]:
@@ -34,6 +36,7 @@ def expected_windows(partitions: list[Rows], advance: int) -> tuple[dict[tuple[s
 
 
 @pytest.mark.parametrize(("name", "advance"), [("python", 20), ("columns", 20), ("overlapping", 7), ("hopping", 7)])
+@settings(max_examples=max(25, settings().max_examples // 5))
 @given(partitions=inputs, seed=seeds)
 def test_windows_agree_with_their_definition(name: str, advance: int, partitions: list[Rows], seed: int) -> None:
     scenario = SCENARIOS[name]
@@ -62,7 +65,7 @@ def test_windows_agree_with_their_definition(name: str, advance: int, partitions
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-@settings(max_examples=max(10, settings().max_examples // 10))
+@FEW
 @given(partitions=inputs, seeds=st.tuples(seeds, seeds))
 def test_any_interleaving_and_batch_size_gives_the_same_results(
     name: str, partitions: list[Rows], seeds: tuple[int, int]
