@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 from command_line import consumed, done, streamkit
+from workers import Read, read
 
 from streamkit.broker import open_broker
 from streamkit.errors import PREVIEW_BYTES
@@ -110,10 +111,13 @@ def committed_offset(directory: Path) -> int:
     return at
 
 
-def outputs(directory: Path) -> list[list[dict[str, object]]]:
-    """Return the records of the sinks that exist."""
-    names = done("topics", "list", cwd=directory).split()
-    return [consumed(topic, cwd=directory) for topic in ("names", "totals") if topic in names]
+def outputs(directory: Path) -> list[Read]:
+    """Return the committed records of the sinks that exist."""
+    broker = open_broker(f"log://{directory / '.streamkit'}")
+    there = broker.admin.describe_topics()
+    found = [read(broker, topic) for topic in ("names", "totals") if topic in there]
+    broker.close()
+    return found
 
 
 @pytest.mark.parametrize("bad", BAD_RECORDS.values(), ids=BAD_RECORDS)
