@@ -1,5 +1,6 @@
 """The command line as a user types it: a process of its own, in a directory of its own."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -7,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
+from click.testing import CliRunner
+
+from streamkit.cli.main import streamkit as verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "streamkit"]
@@ -36,10 +40,19 @@ def done(*arguments: str, cwd: Path, given: bytes = b"") -> str:
 
 def produce(topic: str, lines: Sequence[bytes], *arguments: str, cwd: Path) -> None:
     """Append lines to a topic."""
-    done("produce", topic, *arguments, cwd=cwd, given=b"".join(line + b"\n" for line in lines))
+    here("produce", topic, *arguments, cwd=cwd, given=b"".join(line + b"\n" for line in lines))
 
 
 def consumed(topic: str, *arguments: str, cwd: Path) -> list[dict[str, object]]:
     """Return the committed records of a topic."""
-    printed = done("consume", topic, "--until-end", "--json", *arguments, cwd=cwd)
+    printed = here("consume", topic, "--until-end", "--json", *arguments, cwd=cwd)
     return [orjson.loads(line) for line in printed.splitlines()]
+
+
+def here(*arguments: str, cwd: Path, given: bytes = b"") -> str:
+    """Run a command that must succeed in this process, as a start takes half a second; return what it printed."""
+    unset = {name: None for name in os.environ if name.startswith("STREAMKIT_")}
+    with contextlib.chdir(cwd):
+        ended = CliRunner(env=unset).invoke(verbs, arguments, input=given, catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout
