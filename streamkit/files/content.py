@@ -10,7 +10,10 @@ from typing import Final, Protocol
 from streamkit.errors import FileError
 from streamkit.seams.user_files import FileFacts, UserFile
 
-__all__ = ["LINE_BYTES_MAX", "Content", "InflatedContent", "PlainContent", "line_end", "stretch"]
+__all__ = ["CUT", "LINE_BYTES_MAX", "Content", "InflatedContent", "PlainContent", "line_end", "stretch"]
+
+CUT: Final = "the file is cut: it ends before what is compressed in it"
+"""What is said of a file with gzip that lacks its end."""
 
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
 """A line that is longer is no line: with a file that has no line feed in it, memory would be filled."""
@@ -121,8 +124,7 @@ class InflatedContent:
                 return None if not self._content.read_at(self._read_bytes, 1) else b""
             self._inflate = zlib.decompressobj(wbits=31)
         if not self._left:
-            raise FileError("the file is cut: it ends before what is compressed in it", path=self._path,
-                            position=self._read_bytes)  # fmt: skip
+            raise FileError(CUT, path=self._path, position=self._read_bytes)
         try:
             inflated = self._inflate.decompress(self._left, _INPUT_BYTES * 4)
         except zlib.error as error:

@@ -16,8 +16,9 @@ from typing import Final
 
 import polars as pl
 
-from streamkit.errors import ConfigError
+from streamkit.errors import ConfigError, FileError
 from streamkit.files.bindings import Format, InputBinding, OutputBinding, format_of
+from streamkit.files.content import CUT
 from streamkit.seams.user_files import FileFacts, UserFile, facts_of
 
 __all__ = ["PART_BYTES", "FilePartition", "Part", "RunPlan", "check_unchanged", "made_plan"]
@@ -101,6 +102,7 @@ def made_plan(
 
     Raises:
         ConfigError: A file cannot be read.
+        FileError: A file with gzip has no bytes; nothing that is compressed has none.
     """
     files: dict[str, FileFacts] = {}
     partitions: dict[str, tuple[FilePartition, ...]] = {}
@@ -155,6 +157,8 @@ def _parts_of(path: str) -> tuple[FileFacts, list[Part]]:
         try:
             facts = file.facts()
             if gzip:
+                if not facts.size_bytes:
+                    raise FileError(CUT, path=path, position=0)
                 spans = [(0, facts.size_bytes * _INFLATED_MAX)]
             elif form is Format.PARQUET:
                 spans = _row_spans(path, facts.size_bytes)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit.errors import ConfigError
+from streamkit.errors import ConfigError, FileError
 from streamkit.files import InputBinding, input_bindings
 from streamkit.files.plan import FilePartition, RunPlan, check_unchanged, made_plan
 
@@ -140,3 +140,11 @@ def test_what_is_no_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(ConfigError, match="is no parquet file, or a damaged one"):
         partitions(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz", "a.csv.gz"])
+def test_a_gzip_without_bytes_is_cut(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(FileError, match="the file is cut") as caught:
+        partitions(tmp_path / name)
+    assert caught.value.detail == f"{tmp_path / name} byte 0"
