@@ -144,7 +144,8 @@ class FileRun:
             for topic, partitions in self.plan.inputs.items()
         }
         self._broker = log
-        return FileBroker(log, topics, {facts.path: facts for facts in self.plan.files})
+        sinks = {self._topic(topic) for topic in self.plan.outputs}
+        return FileBroker(log, topics, {facts.path: facts for facts in self.plan.files}, sinks)
 
     @property
     def log_directory(self) -> str:

@@ -97,7 +97,7 @@ def encode(
     batch_bytes_max: int = BATCH_BYTES_MAX,
     compression: Compression = "none",
 ) -> list[bytearray]:
-    """Encode records as record batches, cut so that none exceeds `batch_bytes_max`.
+    """Encode records as record batches, cut so that none exceeds `batch_bytes_max`, nor 1 MiB with several records.
 
     The cut is made on what records take uncompressed; only a record that is too large by itself is judged by what its
     batch takes compressed, as Kafka's broker judges it. A batch that its codec makes no smaller, or smaller than
@@ -125,7 +125,8 @@ def encode(
     batches: list[bytearray] = []
     start, end = 0, len(records)
     while start < end:
-        builder = _builder(stamp, start, batch_bytes_max)
+        # A topic with room for large records need not be written and read in large pieces.
+        builder = _builder(stamp, start, min(batch_bytes_max, BATCH_BYTES_MAX))
         builder.append(0, *(column[start] for column in columns))
         if compression == "none":
             _check_size(builder.size(), batch_bytes_max, start, records)

@@ -74,6 +74,9 @@ def prepare(
     )
     warn_of_misplaced_keys(topology, broker, topics)
     counts = _make_topics(topology, broker, topics, task_counts)
+    if counts.keys() - topics.keys():
+        # How much room a topic has that was just made is the broker's to say.
+        topics = broker.admin.describe_topics()
     task_ids = [task_id(sub.index, part) for sub in topology.sub_topologies for part in range(task_counts[sub.index])]
     request = RunRequest(topology=topology, broker=broker, options=options, counts=counts, task_ids=task_ids)
     marks, finished = fix_run(request, clock or SystemClock(), observe)

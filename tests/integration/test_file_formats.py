@@ -394,3 +394,17 @@ def test_a_run_is_bounded_if_every_source_is_a_file(bound: tuple[str, ...], boun
     job.stream("left", value=str).merge(job.stream("right", value=str)).to("out")
     bindings = Bindings(inputs=[f"{topic}=in.txt" for topic in bound], outputs=(), overwrite=False)
     assert is_bounded(compile_graph(job.build()), bindings) == bounded
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_row_may_be_larger_than_a_record_of_a_topic(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in.txt").write_bytes(b"a\nb\n")
+    job = Job("long")
+    job.stream("lines", value=str).map(threefold).to("long")
+    ran(job, tmp_path, [f"lines={tmp_path}/in.txt"], [f"long={tmp_path / name}"])
+    assert [row["value"] for row in rows_of_output(tmp_path / name)] == ["a" * 3_000_000, "b" * 3_000_000]
+
+
+def threefold(line: str) -> str:
+    return line * 3_000_000
