@@ -127,6 +127,7 @@ def _run_files(topology: Topology, bindings: Bindings, url: str, options: RunOpt
                 state_dir=options.state_dir or files.state_directory,
                 commit_bytes_max=_FILES_COMMIT_BYTES,
                 commit_interval_ms=_FILES_COMMIT_MS,
+                place_of=files.place_name,
             )
             worker = Worker(files.topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
             summary, caught = asyncio.run(_supervise(worker, reporter, child=False))

@@ -30,6 +30,7 @@ from streamkit.files.outputs import SinkTopic, write_output
 from streamkit.files.plan import RunPlan, check_unchanged, made_plan
 from streamkit.files.shapes import check_columns, columns_beside, sink_shapes
 from streamkit.graph import Source
+from streamkit.records import TopicPartition
 from streamkit.seams import File, FileSystem, Rng
 from streamkit.seams.user_files import facts_of, put_in_place
 from streamkit.topology import Topology
@@ -234,6 +235,11 @@ class FileRun:
         error.detail = error.detail.replace(f"record {error.topic}-", f"record {topic}-", 1)
         if place:
             error.detail = f"{place}, {error.detail}" if error.detail else place
+
+    def place_name(self, at: TopicPartition, offset: int) -> str:
+        """Return where a record lies, as a warning says it: in which file, if in one."""
+        topic, place = self._place_of(at.topic, at.partition, offset)
+        return place or f"record {topic}-{at.partition} offset {offset}"
 
     def _place_of(self, topic: str, partition: int, offset: int) -> tuple[str, str]:
         """Return the job's name of a topic of the run, and where in a file a record of it lies, "" if in none."""

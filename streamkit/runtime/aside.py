@@ -18,6 +18,7 @@ import numpy.typing as npt
 from streamkit.errors import RecordError, RowWiseError
 from streamkit.graph.nodes import OnError
 from streamkit.records import Batch, Header, RecordColumns, RowError, TopicPartition
+from streamkit.runtime.options import PlaceOf, place_in_topic
 from streamkit.runtime.outbox import Outbox
 
 __all__ = ["ATTEMPT_HEADER", "TABLE_HEADER", "Aside", "LeftOut", "PickedRecords", "letter_headers"]
@@ -77,13 +78,19 @@ class Aside:
         policies: By topic.
         letters: The partition that dead letters go to; None if there is no such policy.
         results: For the results of tables, which are of no one record: what the job says.
+        place_of: Names the place of a record in warnings.
     """
 
     def __init__(
-        self, policies: Mapping[str, OnError], letters: TopicPartition | None, results: OnError = "fail"
+        self,
+        policies: Mapping[str, OnError],
+        letters: TopicPartition | None,
+        results: OnError = "fail",
+        place_of: PlaceOf = place_in_topic,
     ) -> None:
         """Begin with none."""
         self._policies, self._letters, self._results_policy = policies, letters, results
+        self._place_of = place_of
         self._bad: dict[TopicPartition, dict[int, RecordError]] = {}
         self._bad_results: dict[str, dict[ResultId, RecordError]] = {}
 
@@ -150,7 +157,7 @@ class Aside:
         known.update(found)
         offset = min(found)
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        _log.warning("record %s offset %d%s: set aside (%s)", place, offset, more, found[offset].primary)
+        _log.warning("%s%s: set aside (%s)", self._place_of(place, offset), more, found[offset].primary)
         return True
 
     def keep_from(self, positions: Mapping[TopicPartition, int]) -> None:

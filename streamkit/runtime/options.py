@@ -1,11 +1,21 @@
 """How a job is run, and what a run tells about itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Guarantee", "Progress", "RunOptions", "Summary"]
+from streamkit.records import TopicPartition
+
+__all__ = ["Guarantee", "PlaceOf", "Progress", "RunOptions", "Summary", "place_in_topic"]
 
 Guarantee: TypeAlias = Literal["exactly-once", "at-least-once"]
+PlaceOf: TypeAlias = Callable[[TopicPartition, int], str]
+"""Says where a record lies, by its partition and offset, to whoever is to mend it."""
+
+
+def place_in_topic(at: TopicPartition, offset: int) -> str:
+    """Return where a record of a topic lies."""
+    return f"record {at} offset {offset}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +36,7 @@ class RunOptions:
             when all start together.
         skew_max_ms: How far one source may run ahead of the slowest; None: the largest window, at least a minute.
         replaying: Whether this is a replay's own run; others are refused until the replay has ended.
+        place_of: Names the place of a record in warnings.
     """
 
     bounded: bool = False
@@ -39,6 +50,7 @@ class RunOptions:
     worker_id: str = "worker"
     skew_max_ms: int | None = None
     replaying: bool = False
+    place_of: PlaceOf = place_in_topic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,7 @@ class TaskRunner:
         self.committing = threading.Event()
         self.rewinding = False
         """Whether the task is to go back to its last commit before anything else: see `rewind`."""
-        self._aside, self._careful, self._commit_soon = _aside_of(plan), False, False
+        self._aside, self._careful, self._commit_soon = _aside_of(plan, environment.options), False, False
         self._publisher: Publisher | None = None
         self._read_bytes = self._bytes_since = self._held_count_max = self._unflushed_count = 0
         self._opened: Opened = open_task(
@@ -303,9 +303,9 @@ class TaskRunner:
             closing.callback(self._opened.producer.close)
 
 
-def _aside_of(plan: TaskPlan) -> Aside:
+def _aside_of(plan: TaskPlan, options: RunOptions) -> Aside:
     topology = plan.topology
     topic = dead_letter_topic(topology.job)
     count = plan.partition_counts.get(topic)
     letters = None if count is None else TopicPartition(topic, plan.partition % count)
-    return Aside(topology.graph.policies(), letters, topology.graph.on_error)
+    return Aside(topology.graph.policies(), letters, topology.graph.on_error, options.place_of)

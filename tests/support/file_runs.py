@@ -62,10 +62,9 @@ class _Left(Exception):
 
 def worked(files: FileRun, broker: Broker) -> Summary:
     """Run the job of a run to its end, without its state on the disk."""
+    options = RunOptions(bounded=True, place_of=files.place_name)
     fs, clock = MemoryFileSystem(), SystemClock()
-    summary = Worker(files.topology, broker, options=RunOptions(bounded=True), fs=fs, clock=clock).run(
-        threading.Event()
-    )
+    summary = Worker(files.topology, broker, options=options, fs=fs, clock=clock).run(threading.Event())
     assert summary.finished
     return summary
 
