@@ -10,7 +10,7 @@ bytes, of csv and text as they are read, after inflation, and rows in parquet.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -21,7 +21,7 @@ from streamkit.files.bindings import Format, InputBinding, OutputBinding, format
 from streamkit.files.content import CUT
 from streamkit.seams.user_files import FileFacts, UserFile, facts_of
 
-__all__ = ["PART_BYTES", "FilePartition", "Part", "RunPlan", "check_unchanged", "made_plan"]
+__all__ = ["PART_BYTES", "FilePartition", "Part", "RunPlan", "check_same_job", "check_unchanged", "made_plan"]
 
 PART_BYTES: Final = 64 * 1024 * 1024
 """A gigabyte in 16 partitions: enough for the cores of a machine, and each is worth the cost of its task."""
@@ -80,6 +80,7 @@ class RunPlan:
         inputs: The partitions of each topic.
         outputs: The file of each sink.
         overwrite: Whether files that have the names of outputs are given up.
+        nodes: What each node of the job was when the run began, as text.
     """
 
     name: str
@@ -87,6 +88,7 @@ class RunPlan:
     inputs: Mapping[str, tuple[FilePartition, ...]]
     outputs: Mapping[str, str]
     overwrite: bool = False
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 def made_plan(
@@ -148,6 +150,28 @@ def check_unchanged(plan: RunPlan, inputs: Iterable[InputBinding], directory: st
     added = sorted(named - {was.path for was in plan.files})
     if added:
         raise ConfigError(f"{added[0]!r} was not there when the run began, and it is not finished", hint=hint)
+
+
+def check_same_job(plan: RunPlan, nodes: Mapping[str, str], directory: str) -> None:
+    """Check that a run that goes on is of the job that it began with: of another one, half would be of either.
+
+    Args:
+        plan: Of the run; one without nodes was made before they were kept, and is of any job.
+        nodes: What each node of the job is now.
+        directory: Of the run.
+
+    Raises:
+        ConfigError: A node is new, gone, or another one.
+    """
+    if not plan.nodes or plan.nodes == nodes:
+        return
+    names = [name for name in {**plan.nodes, **nodes} if plan.nodes.get(name) != nodes.get(name)]
+    changes = [f"{name}: was {plan.nodes.get(name, 'not there')}; is {nodes.get(name, 'gone')}" for name in names]
+    raise ConfigError(
+        "the job has changed since the run began, and it is not finished",
+        detail="\n  ".join(changes),
+        hint=f"undo the change and run the same command, or begin anew after rm -r {directory}",
+    )
 
 
 def _parts_of(path: str) -> tuple[FileFacts, list[Part]]:

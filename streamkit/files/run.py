@@ -27,7 +27,7 @@ from streamkit.files.broker import FileBroker
 from streamkit.files.fetcher import FileTopic
 from streamkit.files.letters import LETTER_SHAPE, letter_rows, letters_topic
 from streamkit.files.outputs import SinkTopic, write_output
-from streamkit.files.plan import RunPlan, check_unchanged, made_plan
+from streamkit.files.plan import RunPlan, check_same_job, check_unchanged, made_plan
 from streamkit.files.shapes import check_columns, columns_beside, sink_shapes
 from streamkit.graph import Source
 from streamkit.records import TopicPartition
@@ -35,6 +35,7 @@ from streamkit.seams import File, FileSystem, Rng
 from streamkit.seams.user_files import facts_of, put_in_place
 from streamkit.topology import Topology
 from streamkit.topology.names import dead_letter_topic
+from streamkit.topology.node_texts import node_texts
 
 __all__ = ["PUBLISHING_STEPS", "FileRun", "FileRunRequest"]
 
@@ -76,7 +77,8 @@ class FileRun:
     """One run over files, begun or gone on with.
 
     Raises:
-        ConfigError: An output exists or cannot be, or an input has changed since the run began. Nothing was made.
+        ConfigError: An output exists or cannot be, or an input or the job has changed since the run began. Nothing was
+            made.
         LogLockedError: Another process is at this run.
     """
 
@@ -278,6 +280,7 @@ class FileRun:
             plan = msgspec.json.decode(body, type=RunPlan)
             if not self.published:
                 check_unchanged(plan, request.inputs, self.directory)
+                check_same_job(plan, node_texts(request.topology), self.directory)
             return plan
         if self.published:
             # Only the directory is left: of a run without a name nothing else can be removed.
@@ -285,7 +288,7 @@ class FileRun:
         job = request.topology.job
         name = f"{job}-{self._rng.token()[:_ID_LENGTH]}" if request.shared else job
         plan = made_plan(name, request.inputs, request.outputs, request.whole)
-        plan = replace(plan, overwrite=request.overwrite)
+        plan = replace(plan, overwrite=request.overwrite, nodes=node_texts(request.topology))
         write_whole(self._fs, path, msgspec.json.encode(plan))
         return plan
 

@@ -408,3 +408,24 @@ def test_a_row_may_be_larger_than_a_record_of_a_topic(tmp_path: Path, name: str)
 
 def threefold(line: str) -> str:
     return line * 3_000_000
+
+
+@pytest.mark.parametrize("change", ["a node more", "a node less", "another type", "one more sink of its topic"])
+def test_a_job_that_changed_is_refused_by_a_run_that_goes_on(tmp_path: Path, change: str) -> None:
+    def job_of(change: str = "") -> Job:
+        job = Job("copying")
+        rows = job.stream("rows", value=dict[str, int] if change == "another type" else Sale)
+        kept = rows if change == "a node less" else rows.filter(bool, name="kept")
+        kept = kept.filter(bool, name="again") if change == "a node more" else kept
+        if change == "one more sink of its topic":
+            rows.to("copies")
+        kept.to("copies")
+        return job
+
+    write_sales(tmp_path / "in.jsonl")
+    bound = f"rows={tmp_path}/in.jsonl", f"copies={tmp_path}/out.csv"
+    directory = begun(tmp_path, job_of(), *bound)
+    with pytest.raises(ConfigError, match="the job has changed since the run began") as caught:
+        begun(tmp_path, job_of(change), *bound)
+    assert f"rm -r {directory}" in caught.value.hint
+    assert begun(tmp_path, job_of(), *bound) == directory, "undone, it goes on"
