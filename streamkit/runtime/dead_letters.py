@@ -3,11 +3,14 @@
 A letter that is sent back gets a receipt in the same transaction: a record of the topic of dead letters, in the
 letter's partition, with a null value and its offset in the header `retried`. So it is sent once, whenever the command
 is killed, and whoever retries next knows. Opening the transactional id fences a predecessor before anything is read.
+
+A replay removes letters and receipts. What was sent back still stands behind the record in its topic, so it writes down
+where such records lie (`keep_receipts`): their letters, set aside anew, count as sent back from the first.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from streamkit.broker import Broker, Producer, TopicDescription
 from streamkit.errors import ConfigError, UnknownTopicError
@@ -18,10 +21,14 @@ from streamkit.runtime.build import transactional_id
 from streamkit.runtime.opening import read_to
 from streamkit.topology.names import dead_letter_topic
 
-__all__ = ["DeadLetter", "read_letters", "retry_letters"]
+__all__ = ["DeadLetter", "keep_receipts", "read_letters", "retry_letters"]
 
 _OWN: Final = ("reason", "node", "topic", "partition", "offset", "attempt")
+_Place: TypeAlias = tuple[TopicPartition, int]
+"""Partition and offset of a record."""
 _RECEIPT: Final = "retried"
+_KEPT: Final = ("retried_topic", "retried_partition", "retried_offset")
+"""The headers of a receipt that outlives its letter."""
 _COMMIT_BYTES: Final = 16 * 1024 * 1024
 _COMMIT_LETTERS: Final = 1000
 
@@ -42,7 +49,7 @@ class DeadLetter:
         key: Of the record.
         value: Of the record.
         headers: Of the record.
-        retried: Whether it was sent back.
+        retried: Whether it was sent back, or its record was before a replay.
         table: Of a result of this table: `key` and `value` are the result's, `source` is what the task had read last,
             and there is no record to send back. None for a record.
     """
@@ -77,22 +84,64 @@ def read_letters(broker: Broker, job: str) -> list[DeadLetter]:
 
     Cost: all of them are held in memory.
     """
+    parts = _read(broker, job)
+    kept = _kept(parts)
+    return [letter for place in parts for letter in _letters(place, parts[place], kept)]
+
+
+def keep_receipts(broker: Broker, job: str, producer: Producer) -> None:
+    """Write down which records were sent back, behind all letters of now: these can be removed then.
+
+    Args:
+        broker: Of the job.
+        job: Its name.
+        producer: Transactional, with no transaction open.
+
+    Raises:
+        ProducerFencedError: A newer producer has the id. Nothing was written.
+    """
+    parts = _read(broker, job)
+    kept = _kept(parts)
+    letters = (letter for place in parts for letter in _letters(place, parts[place], kept))
+    sources = kept | {(letter.source, letter.source_offset) for letter in letters if letter.retried}
+    if not sources:
+        return
+    rows = sorted((at.topic, at.partition, offset) for at, offset in sources)
+    receipts = EncodedRecords.to_append(
+        timestamps_ms=[0] * len(rows),
+        keys=[None] * len(rows),
+        values=[None] * len(rows),
+        headers=[[(name, str(said).encode()) for name, said in zip(_KEPT, row, strict=True)] for row in rows],
+    )
+    producer.begin()
+    producer.send(TopicPartition(dead_letter_topic(job), 0), receipts)
+    producer.commit()
+
+
+def _read(broker: Broker, job: str) -> dict[TopicPartition, list[DecodedRecords]]:
+    """Return what the topic of dead letters has, by partition; nothing if there is none."""
     topic = dead_letter_topic(job)
     described = broker.admin.describe_topics().get(topic)
-    if described is None:
-        return []
-    found: list[DeadLetter] = []
+    places = [] if described is None else [TopicPartition(topic, index) for index in range(described.partition_count)]
     fetcher = broker.fetcher("read_committed")
     try:
-        for partition in range(described.partition_count):
-            place = TopicPartition(topic, partition)
-            found += _letters(place, list(read_to(broker, fetcher, place, None)))
+        return {place: list(read_to(broker, fetcher, place, None)) for place in places}
     finally:
         fetcher.close()
+
+
+def _kept(parts: Mapping[TopicPartition, Sequence[DecodedRecords]]) -> set[_Place]:
+    """Return where records lie that were sent back before a replay."""
+    found: set[_Place] = set()
+    for of_place in parts.values():
+        for *_, headers in _rows(of_place):
+            if tuple(name for name, _ in headers) == _KEPT:
+                topic, partition, offset = ((data or b"").decode() for _, data in headers)
+                found.add((TopicPartition(topic, int(partition)), int(offset)))
     return found
 
 
-def _letters(place: TopicPartition, parts: Sequence[DecodedRecords]) -> Iterator[DeadLetter]:
+def _letters(place: TopicPartition, parts: Sequence[DecodedRecords], kept: Collection[_Place]) -> Iterator[DeadLetter]:
     retried = {int(data) for row in _rows(parts) for name, data in row[4][:1] if name == _RECEIPT and data is not None}
     for offset, timestamp_ms, key, value, headers in _rows(parts):
         own = dict(headers[: len(_OWN)])
@@ -101,20 +150,21 @@ def _letters(place: TopicPartition, parts: Sequence[DecodedRecords]) -> Iterator
             continue
         said = {name: (data or b"").decode("utf-8", "replace") for name, data in own.items()}
         rest = tuple(headers[len(_OWN) :])
+        source = TopicPartition(said["topic"], int(said["partition"])), int(said["offset"])
         table = rest[0][1] if rest and rest[0][0] == TABLE_HEADER else None
         yield DeadLetter(
             partition=place.partition,
             offset=offset,
             reason=said["reason"],
             node=said["node"],
-            source=TopicPartition(said["topic"], int(said["partition"])),
-            source_offset=int(said["offset"]),
+            source=source[0],
+            source_offset=source[1],
             attempt=int(said["attempt"]),
             timestamp_ms=timestamp_ms,
             key=key,
             value=value,
             headers=rest if table is None else rest[1:],
-            retried=offset in retried,
+            retried=offset in retried or (table is None and source in kept),
             table=None if table is None else table.decode("utf-8", "replace"),
         )
 

@@ -21,6 +21,7 @@ from streamkit.records import TopicPartition
 from streamkit.runtime.build import task_id, transactional_id
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.comparing import Comparison, compare_stores, past_of
+from streamkit.runtime.dead_letters import keep_receipts
 from streamkit.runtime.marks import setup_id
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Position
@@ -135,6 +136,11 @@ class Replay:
                 f"an earlier replay of job {self._job} began elsewhere, and has not ended",
                 hint="give the same --from; once it has ended another replay can begin where you like",
             )
+
+    def keep_receipts(self) -> None:
+        """Keep which records were sent back: what is removed as an output knows it, and they stay in the sources."""
+        if not self._journal.reset:
+            keep_receipts(self._broker, self._job, self._open_producer)
 
     def remove_changelogs(self) -> None:
         """Delete the changelog topics; the run makes them anew."""
@@ -387,6 +393,7 @@ REPLAY_STEPS: Final[tuple[Callable[[Replay], None], ...]] = (
     Replay.check_alone,
     Replay.take_job,
     Replay.write_plan,
+    Replay.keep_receipts,
     Replay.remove_changelogs,
     Replay.remove_blocks,
     Replay.set_offsets,

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
 from streamkit.runtime.commit import COMMIT_STEPS, Observe, unobserved
 from streamkit.runtime.dead_letters import DeadLetter, read_letters, retry_letters
 from streamkit.runtime.opening import read_to
+from streamkit.runtime.replay import REPLAY_STEPS, Replay, ReplayEnvironment
 from streamkit.seams import MemoryFileSystem, SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph
 
@@ -338,3 +340,34 @@ def test_results_have_the_policy_of_the_job_not_of_a_source(broker: Broker) -> N
     group.count(name="counts").map_values(cautious).to(NAMES)
     with pytest.raises(ProcessingError, match="two is too few"):
         run(broker, job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [step.__name__ for step in REPLAY_STEPS])
+def test_what_was_sent_back_is_known_after_a_replay_that_died_before_any_step(
+    broker: Broker, tmp_path: Path, step: str
+) -> None:
+    send(broker, [good(1), good(-2), b"{", good(4)])
+    run(broker, job_of(), state_dir=str(tmp_path))
+    assert retry_letters(broker, "shop", None) == (2, 0)
+    run(broker, job_of(), state_dir=str(tmp_path))
+
+    def stop_once(name: str) -> None:
+        if name == step and not died:
+            died.append(name)
+            raise Stop
+
+    died: list[str] = []
+    environment = ReplayEnvironment(
+        broker=broker,
+        state_dir=str(tmp_path),
+        options=RunOptions(),
+        fs=SystemFileSystem(),
+        clock=SystemClock(),
+        observe=stop_once,
+    )
+    with pytest.raises(Stop):
+        Replay(compile_graph(job_of().build()), environment).run()
+    Replay(compile_graph(job_of().build()), environment).run()
+    found = {(letter.source_offset, letter.attempt, letter.retried) for letter in read_letters(broker, "shop")}
+    assert found == {(1, 1, True), (2, 1, True), (4, 2, False), (5, 2, False)}
