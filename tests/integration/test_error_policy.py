@@ -371,3 +371,28 @@ def test_what_was_sent_back_is_known_after_a_replay_that_died_before_any_step(
     Replay(compile_graph(job_of().build()), environment).run()
     found = {(letter.source_offset, letter.attempt, letter.retried) for letter in read_letters(broker, "shop")}
     assert found == {(1, 1, True), (2, 1, True), (4, 2, False), (5, 2, False)}
+
+
+def collecting(on_error: OnError, limit: int, kind: str) -> Job:
+    job = Job("shop", on_error=on_error)
+    made = agg.collect("amount", limit=limit) if kind == "collect" else agg.distinct("amount", limit=limit)
+    group = job.stream(SALES, value=Sale).group_by("name", type=str, name="by_name", shards=1)
+    group.agg({"amounts": made}, name="amounts").to(TOTALS)
+    return job
+
+
+@pytest.mark.parametrize("kind", ["collect", "distinct"])
+@pytest.mark.parametrize("on_error", ["fail", "skip", "dead_letter"])
+def test_a_group_beyond_its_limit_stops_the_run_under_any_policy_and_goes_on_with_a_larger_one(
+    broker: Broker, on_error: OnError, kind: str
+) -> None:
+    """Which of its records comes last depends on batches, so that none may be left out for it."""
+    send(broker, [good(1), good(2)])
+    run(broker, collecting(on_error, 2, kind))
+    send(broker, [good(3)], partition=1)
+    with pytest.raises(ProcessingError, match="a group has more than 2 values") as caught:
+        run(broker, collecting(on_error, 2, kind))
+    assert "limit=" in caught.value.hint
+    assert run(broker, collecting(on_error, 3, kind)).records_in <= 1, "what was committed is not read again"
+    last = msgspec.json.decode(records_of(broker, TOTALS)[-1][1] or b"")["amounts"]
+    assert last == ([1, 3, 2] if kind == "collect" else 3), "by timestamp"
