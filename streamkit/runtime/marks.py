@@ -13,11 +13,11 @@ The steps stand in one tuple, in their order; tests crash before each of them.
 
 import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Producer
+from streamkit.broker import EARLIEST, LAST_STABLE, LATEST, Broker, CommittedOffset, Producer
 from streamkit.errors import CommitFailedError, ProducerFencedError, TopologyError
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.build import transactional_id
@@ -25,7 +25,7 @@ from streamkit.runtime.commit import Observe
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note, Run, RunMark
 from streamkit.seams import Clock
-from streamkit.topology import Topology
+from streamkit.topology import Repartition, SubTopology, Topology
 
 __all__ = ["SETUP_STEPS", "RunRequest", "check_counts", "fix_run", "run_ended", "setup_id"]
 
@@ -83,12 +83,13 @@ def fix_run(job: RunRequest, clock: Clock, observe: Observe) -> tuple[Marks, boo
         observe: Told each step's name before it.
 
     Raises:
-        TopologyError: A source had another partition count. Nothing was written.
+        TopologyError: A source had another partition count, or a shuffle is new in a bounded run that has ended for
+            some tasks. Nothing was written.
         ProducerFencedError: Others fix a run at the same time, again and again.
     """
     before = _Before.of(job, job.broker.group(job.topology.job).committed())
     if before.resumed_by(job.options):
-        return before.marks, before.finished
+        return _resumed(job, before)
     failed: list[ProducerFencedError | CommitFailedError] = []
     while len(failed) < _ATTEMPTS_MAX:
         marking = _Marking(job)
@@ -158,7 +159,7 @@ class _Marking:
             observe(step.__name__)
             step(self)
             if self._known.resumed_by(self._job.options):
-                return self._known.marks, self._known.finished
+                return _resumed(self._job, self._known)
         return self._marks, False
 
     @property
@@ -256,12 +257,17 @@ class _Before:
         marks = {place: mark for place in job.sources if place in notes and (mark := notes[place].mark) is not None}
         last = max((mark.run.number for mark in marks.values()), default=0)
         bounded = any(mark.run.bounded for mark in marks.values())
+        finished = bounded and _all_ended(job.topology, notes, job.counts, last)
+        if bounded and not finished:
+            # What it had ended for does not end again because the job got shuffles since.
+            new = {shuffle.topic for shuffle in _never_written(job, notes)}
+            finished = bool(new) and _all_ended(job.topology, notes, job.counts, last, new)
         return cls(
             offsets={place: offset.offset for place, offset in committed.items()},
             notes=notes,
             marks=marks,
             complete=len(marks) == len(job.sources),
-            finished=bounded and _all_ended(job.topology, notes, job.counts, last),
+            finished=finished,
         )
 
     def resumed_by(self, options: RunOptions) -> bool:
@@ -298,12 +304,63 @@ class _Before:
         return Run(number=last.number + 1, bounded=bounded, published_ms=published_ms, left_run=left_run)
 
 
-def _all_ended(topology: Topology, notes: Mapping[TopicPartition, Note], counts: Mapping[str, int], run: int) -> bool:
-    for sub in topology.sub_topologies:
-        topics = [*sub.source_topics, *(topology.repartition(name).topic for name in sub.repartitions_in)]
-        for topic in topics:
-            for partition in range(counts[topic]):
-                note = notes.get(TopicPartition(topic, partition))
-                if note is None or note.ended_run < run:
-                    return False
-    return True
+def _all_ended(
+    topology: Topology,
+    notes: Mapping[TopicPartition, Note],
+    counts: Mapping[str, int],
+    run: int,
+    new_topics: Collection[str] = (),
+) -> bool:
+    return all(
+        _ended(topic, partition, notes, run)
+        for sub in topology.sub_topologies
+        for topic in _topics_of(topology, sub)
+        if topic not in new_topics
+        for partition in range(counts[topic])
+    )
+
+
+def _resumed(job: RunRequest, before: _Before) -> tuple[Marks, bool]:
+    """Return the run that is resumed, and whether it is finished.
+
+    Raises:
+        TopologyError: It has ended for tasks that would have sent something to a new shuffle, and not for others:
+            nobody would say to the shuffle that the run is over.
+    """
+    if before.last.bounded and not before.finished:
+        for shuffle in _never_written(job, before.notes):
+            for sub in (job.topology.sub_topologies[index] for index in shuffle.upstream):
+                _check_not_ended(job, before, shuffle, _topics_of(job.topology, sub))
+    return before.marks, before.finished
+
+
+def _check_not_ended(job: RunRequest, before: _Before, shuffle: Repartition, topics: Sequence[str]) -> None:
+    for partition in range(max(job.counts[topic] for topic in topics)):
+        here = [topic for topic in topics if partition < job.counts[topic]]
+        if all(_ended(topic, partition, before.notes, before.last.number) for topic in here):
+            raise TopologyError(
+                f"the shuffle {shuffle.name!r} is new, and the bounded run that is under way has ended without it for"
+                f" {here[0]}-{partition}",
+                hint="undo the change until run --bounded has finished, or begin anew with streamkit replay",
+            )
+
+
+def _never_written(job: RunRequest, notes: Mapping[TopicPartition, Note]) -> list[Repartition]:
+    """Return the shuffles that no task has read from or sent to: a run ends with a mark in each partition."""
+    unread = {
+        one: [TopicPartition(one.topic, partition) for partition in range(job.counts[one.topic])]
+        for one in job.topology.repartitions
+    }
+    unread = {one: places for one, places in unread.items() if not notes.keys() & set(places)}
+    # Not the last stable offsets: a transaction that is open would hide what was committed behind it.
+    ends = job.broker.admin.list_offsets({place: LATEST for places in unread.values() for place in places})
+    return [one for one, places in unread.items() if not any(ends[place] for place in places)]
+
+
+def _topics_of(topology: Topology, sub: SubTopology) -> list[str]:
+    return [*sub.source_topics, *(topology.repartition(name).topic for name in sub.repartitions_in)]
+
+
+def _ended(topic: str, partition: int, notes: Mapping[TopicPartition, Note], run: int) -> bool:
+    note = notes.get(TopicPartition(topic, partition))
+    return note is not None and note.ended_run >= run

@@ -14,6 +14,7 @@ from streamkit.errors import TopologyError
 from streamkit.log import decode
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Worker
+from streamkit.runtime.opening import read_to
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph
 from streamkit.topology.names import store_index
@@ -101,6 +102,60 @@ def test_a_store_keeps_its_contents_when_something_is_defined_before_it(
     send(broker, "to")
     run(broker, edited(), directories[0] if kept else directories[1])
     assert sorted(counts_in(broker)) == [(b"be", b"1"), (b"to", b"2"), (b"to", b"3")]
+
+
+def upper_job(*shuffles: str) -> Job:
+    """Return a job on the topic `in` that counts words behind each of the shuffles."""
+    job = Job("edited")
+    words = words_of(job)
+    words.map(shouted).to("upper")
+    for shuffle in shuffles:
+        words.group_by(str, name=shuffle, shards=2).count(name=f"counts_{shuffle}").to(f"{OUT.topic}_{shuffle}")
+    return job
+
+
+def shouted(word: str) -> str:
+    if word == "stop":
+        raise Stop
+    return word.upper()
+
+
+class Stop(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("before", [(), ("one",)], ids=["the first shuffle", "one more"])
+@pytest.mark.parametrize("more", [(), ("be",)], ids=["nothing came", "something came"])
+def test_a_new_shuffle_on_a_source_that_was_read_begins_with_what_comes(
+    broker: Broker, before: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    send(broker, "to", "be")
+    run(broker, upper_job(*before), None)
+    send(broker, *more)
+    run(broker, upper_job(*before, "new"), None)
+    send(broker, "to")
+    run(broker, upper_job(*before, "new"), None)
+    fetcher = broker.fetcher()
+    places = [TopicPartition(f"{OUT.topic}_new", partition) for partition in range(2)]
+    counted = [key for place in places for some in read_to(broker, fetcher, place, None) for key in some.keys]
+    fetcher.close()
+    assert counted == [*(word.encode() for word in more), b"to"]
+
+
+def test_a_new_shuffle_in_a_bounded_run_that_is_half_over_is_refused(broker: Broker) -> None:
+    broker.admin.delete_topic(IN.topic)
+    broker.admin.create_topic(IN.topic, 2)
+    send(broker, "to", "be")
+    producer = broker.producer()
+    stop = EncodedRecords.to_append(timestamps_ms=[0], keys=[None], values=[b"stop"])
+    producer.send(TopicPartition(IN.topic, 1), stop)
+    producer.close()
+    with pytest.raises(Stop):
+        run(broker, upper_job(), None)
+    assert broker.group("edited").committed()[IN].offset == 2, "the first partition has ended"
+    with pytest.raises(TopologyError, match="the shuffle 'new' is new") as caught:
+        run(broker, upper_job("new"), None)
+    assert "streamkit replay" in caught.value.hint
 
 
 def test_two_names_with_one_store_index_are_refused() -> None:
