@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from streamkit.broker import EARLIEST, LAST_STABLE, LATEST, Broker, CommittedOffset, Producer
+from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Producer
 from streamkit.errors import CommitFailedError, ProducerFencedError, TopologyError
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.build import transactional_id
 from streamkit.runtime.commit import Observe
+from streamkit.runtime.new_shuffles import never_written
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note, Run, RunMark
 from streamkit.seams import Clock
@@ -260,7 +261,7 @@ class _Before:
         finished = bounded and _all_ended(job.topology, notes, job.counts, last)
         if bounded and not finished:
             # What it had ended for does not end again because the job got shuffles since.
-            new = {shuffle.topic for shuffle in _never_written(job, notes)}
+            new = {shuffle.topic for shuffle in never_written(job.topology, job.broker, job.counts, notes)}
             finished = bool(new) and _all_ended(job.topology, notes, job.counts, last, new)
         return cls(
             offsets={place: offset.offset for place, offset in committed.items()},
@@ -328,7 +329,7 @@ def _resumed(job: RunRequest, before: _Before) -> tuple[Marks, bool]:
             nobody would say to the shuffle that the run is over.
     """
     if before.last.bounded and not before.finished:
-        for shuffle in _never_written(job, before.notes):
+        for shuffle in never_written(job.topology, job.broker, job.counts, before.notes):
             for sub in (job.topology.sub_topologies[index] for index in shuffle.upstream):
                 _check_not_ended(job, before, shuffle, _topics_of(job.topology, sub))
     return before.marks, before.finished
@@ -343,18 +344,6 @@ def _check_not_ended(job: RunRequest, before: _Before, shuffle: Repartition, top
                 f" {here[0]}-{partition}",
                 hint="undo the change until run --bounded has finished, or begin anew with streamkit replay",
             )
-
-
-def _never_written(job: RunRequest, notes: Mapping[TopicPartition, Note]) -> list[Repartition]:
-    """Return the shuffles that no task has read from or sent to: a run ends with a mark in each partition."""
-    unread = {
-        one: [TopicPartition(one.topic, partition) for partition in range(job.counts[one.topic])]
-        for one in job.topology.repartitions
-    }
-    unread = {one: places for one, places in unread.items() if not notes.keys() & set(places)}
-    # Not the last stable offsets: a transaction that is open would hide what was committed behind it.
-    ends = job.broker.admin.list_offsets({place: LATEST for places in unread.values() for place in places})
-    return [one for one, places in unread.items() if not any(ends[place] for place in places)]
 
 
 def _topics_of(topology: Topology, sub: SubTopology) -> list[str]:

@@ -38,6 +38,7 @@ from streamkit.runtime.position import InputPosition, Note, Position
 from streamkit.runtime.stores import Stores
 from streamkit.seams import Clock
 from streamkit.state import POSITION_KEY, Changes, MemoryStore, StateStore
+from streamkit.topology.left_behind import LEFT_HINT, left_behind, said_of
 
 __all__ = ["OPENING_STEPS", "Opened", "input_places", "open_task", "read_to"]
 
@@ -241,15 +242,22 @@ class Opening:
         transaction = max((note.transaction for note in self._notes.values()), default=0)
         if self._position.transaction != transaction:
             self._check_ours()
-            raise TaskCorruptedError(
-                f"task {self._plan.task_id} of job {self._plan.topology.job} is at transaction "
-                f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets",
-                hint="the changelog or the offsets were changed from outside; give the job a new name to start over",
-            )
+            raise self._disagreeing(transaction)
         if transaction == 0:
             # Nothing was committed by the task; the start offsets were, with the marks of the run.
             starts = {place: InputPosition(next_offset=offset.offset) for place, offset in self._committed.items()}
             self._position = Position(inputs=starts)
+
+    def _disagreeing(self, transaction: int) -> TaskCorruptedError:
+        said = (
+            f"task {self._plan.task_id} of job {self._plan.topology.job} is at transaction "
+            f"{self._position.transaction} by its changelog and at {transaction} by its committed offsets"
+        )
+        left = left_behind(self._plan.topology, self._broker.admin.describe_topics())
+        if left:
+            return TaskCorruptedError(said, detail=said_of(left), hint=LEFT_HINT)
+        hint = "the changelog or the offsets were changed from outside; give the job a new name to start over"
+        return TaskCorruptedError(said, hint=hint)
 
     def _check_ours(self) -> None:
         """Tell the commits of a successor, who took the task over during the opening, from damage: they moved offsets.

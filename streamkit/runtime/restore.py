@@ -35,6 +35,7 @@ from streamkit.state import (
 )
 from streamkit.state.ranges import RangeDigests
 from streamkit.topology import StoreSpec, SubTopology, Topology
+from streamkit.topology.left_behind import LEFT_HINT, left_behind, said_of
 
 __all__ = ["RebuildProgress", "RestoredStore", "Restorer", "StatefulTask", "check_right", "stateful_tasks"]
 
@@ -112,16 +113,18 @@ def stateful_tasks(topology: Topology, broker: Broker) -> list[StatefulTask]:
     """Return the tasks of a job that have stores, in their order.
 
     Raises:
-        UnknownTopicError: A changelog topic does not exist: the job has not run.
+        UnknownTopicError: A changelog topic does not exist: the job has not run, or a store was renamed since.
     """
     topics = broker.admin.describe_topics()
+    left = left_behind(topology, topics)
     tasks = []
     for sub in topology.sub_topologies:
         for spec in sub.stores:
             if spec.changelog_topic not in topics:
                 raise UnknownTopicError(
                     f"the changelog topic {spec.changelog_topic!r} of job {topology.job!r} does not exist",
-                    hint="it is made by the first run: streamkit run JOB",
+                    detail=said_of(left),
+                    hint=LEFT_HINT if left else "it is made by the first run: streamkit run JOB",
                 )
         if sub.stores:
             count = topics[sub.stores[0].changelog_topic].partition_count

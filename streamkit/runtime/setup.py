@@ -15,6 +15,7 @@ from streamkit.runtime.build import TaskPlan, task_id
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.keys_check import warn_of_misplaced_keys
 from streamkit.runtime.marks import RunRequest, check_counts, fix_run
+from streamkit.runtime.new_shuffles import check_stores_behind
 from streamkit.runtime.operators.stateless import StepCheck
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
@@ -63,20 +64,21 @@ def prepare(
     Raises:
         UnknownTopicError: A source topic does not exist. Nothing was made.
         ConfigError: The job is being replayed. Nothing was made.
-        TopologyError: Partition counts do not fit, or changed since an earlier run. The message names the fix.
+        TopologyError: Partition counts do not fit, or changed since an earlier run; or a store is behind another
+            shuffle than it was. The message names the fix.
     """
     topics = broker.admin.describe_topics()
     if not options.replaying:
         check_not_replayed(topology.job, topics)
     task_counts = count_tasks(topology, topics)
-    check_counts(
-        broker.group(topology.job).committed(), {name: topic.partition_count for name, topic in topics.items()}
-    )
+    committed = broker.group(topology.job).committed()
+    check_counts(committed, {name: topic.partition_count for name, topic in topics.items()})
     warn_of_misplaced_keys(topology, broker, topics)
     counts = _make_topics(topology, broker, topics, task_counts)
     if counts.keys() - topics.keys():
         # How much room a topic has that was just made is the broker's to say.
         topics = broker.admin.describe_topics()
+    check_stores_behind(topology, broker, counts, committed)
     task_ids = [task_id(sub.index, part) for sub in topology.sub_topologies for part in range(task_counts[sub.index])]
     request = RunRequest(topology=topology, broker=broker, options=options, counts=counts, task_ids=task_ids)
     marks, finished = fix_run(request, clock or SystemClock(), observe)

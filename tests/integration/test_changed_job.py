@@ -2,7 +2,8 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,11 +11,12 @@ from edited_jobs import SAFE, Bid
 
 from streamkit import Job, Stream
 from streamkit.broker import Broker, open_broker
-from streamkit.errors import TopologyError
+from streamkit.errors import TaskCorruptedError, TopologyError, UnknownTopicError
 from streamkit.log import decode
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Worker
 from streamkit.runtime.opening import read_to
+from streamkit.runtime.restore import stateful_tasks
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph
 from streamkit.topology.names import store_index
@@ -64,11 +66,11 @@ def job_with_a_stateless_node_between() -> Job:
     return job
 
 
-def send(broker: Broker, *words: str) -> None:
+def send(broker: Broker, *words: str, keys: Sequence[bytes] | None = None) -> None:
     producer = broker.producer()
     encoded = [word.encode() for word in words]
     producer.send(
-        IN, EncodedRecords.to_append(timestamps_ms=[0] * len(words), keys=[None] * len(words), values=encoded)
+        IN, EncodedRecords.to_append(timestamps_ms=[0] * len(words), keys=keys or [None] * len(words), values=encoded)
     )
     producer.close()
 
@@ -156,6 +158,68 @@ def test_a_new_shuffle_in_a_bounded_run_that_is_half_over_is_refused(broker: Bro
     with pytest.raises(TopologyError, match="the shuffle 'new' is new") as caught:
         run(broker, upper_job("new"), None)
     assert "streamkit replay" in caught.value.hint
+
+
+def counting(*, by: str = "by_word", store: str | None = "counts", keyed: bool = False) -> Job:
+    job = Job("edited")
+    words = job.stream(IN.topic, key=str, value=str)
+    words.to("copies")
+    if store is not None:
+        group = words.group_by_key() if keyed else words.group_by(str, name=by, shards=1)
+        group.count(name=store).to(OUT.topic)
+    return job
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "left"),
+    [
+        (counting(), counting(store="sums"), "edited-counts-changelog"),
+        (counting(keyed=True), counting(keyed=True, store="sums"), "edited-counts-changelog"),
+        (counting(keyed=True), counting(store=None), "edited-counts-changelog"),
+    ],
+    ids=["a store renamed", "a keyed store renamed", "a store removed"],
+)
+def test_what_a_store_or_shuffle_has_left_behind_is_named_where_its_absence_shows(
+    broker: Broker, tmp_path: Path, was: Job, now: Job, left: str
+) -> None:
+    send(broker, "to", "be", keys=[b"a", b"b"])
+    run(broker, was, str(tmp_path / "one"))
+    with pytest.raises(TaskCorruptedError) as caught:
+        run(broker, now, str(tmp_path / "two"))
+    assert f"no store or shuffle of the job is behind {left}: one was renamed or removed" in str(caught.value)
+    assert "name= keeps" in caught.value.hint
+    assert "replay" in caught.value.hint
+    run(broker, was, str(tmp_path / "three"))
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_shuffle_that_was_renamed_is_refused_before_anything_is_done(broker: Broker, bounded: bool) -> None:
+    """Not where a task finds out: others would have ended a run by then that the job as it was never ends."""
+    send(broker, "to", "be", keys=[b"a", b"b"])
+    run(broker, counting(), None)
+    before = broker.group("edited").committed()
+    options = RunOptions(bounded=bounded, go_on=bounded)
+    topology, fs, clock = compile_graph(counting(by="by").build()), SystemFileSystem(), SystemClock()
+    with pytest.raises(
+        TopologyError, match="the shuffle 'by' is new, and the store 'counts' behind it is not"
+    ) as caught:
+        Worker(topology, broker, options=options, fs=fs, clock=clock).run(threading.Event())
+    assert "behind edited-by_word-repartition" in caught.value.detail
+    assert "name= keeps" in caught.value.hint
+    assert broker.group("edited").committed() == before
+    send(broker, "to", keys=[b"a"])
+    run(broker, counting(), None)
+    assert counts_in(broker)[-1] == (b"to", b"2")
+
+
+def test_a_store_that_was_renamed_has_no_changelog_to_restore(broker: Broker) -> None:
+    with pytest.raises(UnknownTopicError, match="is made by the first run"):
+        stateful_tasks(compile_graph(counting().build()), broker)
+    send(broker, "to", keys=[b"a"])
+    run(broker, counting(), None)
+    with pytest.raises(UnknownTopicError, match="behind edited-counts-changelog") as caught:
+        stateful_tasks(compile_graph(counting(store="sums").build()), broker)
+    assert "name= keeps" in caught.value.hint
 
 
 def test_two_names_with_one_store_index_are_refused() -> None:
