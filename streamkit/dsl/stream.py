@@ -350,7 +350,8 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
             fn: Takes the accumulator and a value, returns the accumulator.
             initial: Makes an empty one: a class, an alias such as `dict[str, int]`, or an annotated function.
             merge: Makes one of two, exactly, associatively and commutatively; partial results then combine before a
-                shuffle. Without it the rows are folded in their order, which one partition alone has.
+                shuffle, and the members of a dict or set come sorted in results. Without it the rows are folded in
+                their order, which one partition alone has.
             name: Names the table, its store and its changelog; the function's name without it.
 
         Raises:

@@ -12,6 +12,7 @@ from streamkit.records import RowError
 from streamkit.serde.columns import UnfitError, column_of
 from streamkit.serde.json_frames import json_from_frame
 from streamkit.serde.nested import maker_of, taken_apart
+from streamkit.serde.orders import holds_sets
 from streamkit.serde.ranges import RangeCheck, range_check
 from streamkit.serde.schema import admits_none, dtype_of
 from streamkit.serde.serde import Serde, convert_each, type_name
@@ -31,7 +32,8 @@ class JsonSerde(Serde):
 
     Args:
         type_: What msgspec can decode.
-        what: "key" or "value". Keys are encoded with sorted members, so that equal keys have equal bytes.
+        what: "key" or "value". Keys are encoded with sorted members, so that equal keys have equal bytes; so are values
+            with a set in them, which has no order that could be kept.
     """
 
     def __init__(self, type_: Any, what: str) -> None:
@@ -39,7 +41,9 @@ class JsonSerde(Serde):
         super().__init__(what, type_name(type_), dtype=dtype_of(type_), nullable=admits_none(type_))
         self.type = type_
         self._decode = msgspec.json.Decoder(type_).decode
-        self._encode = msgspec.json.Encoder(order="deterministic" if what == "key" else None).encode
+        self._encode = msgspec.json.Encoder(
+            order="deterministic" if what == "key" or holds_sets(type_) else None
+        ).encode
         self._check: RangeCheck | None = range_check(type_)
         self._allowed = _SCALARS.get(type_)
         self._encode_row = self._encode if what == "value" else self._encode_key

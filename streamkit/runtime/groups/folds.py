@@ -13,6 +13,7 @@ from streamkit.graph import Aggregation, Columns, Fold, Reduce
 from streamkit.records import Batch
 from streamkit.runtime.aggregates import RowAggregates
 from streamkit.runtime.places import processing_error, rows_in_record
+from streamkit.serde.orders import holds_sets, in_one_order
 
 __all__ = ["RowFold", "fold_for"]
 
@@ -74,12 +75,19 @@ class FoldedRows:
 
 
 class _Codec:
-    """Accumulators as msgpack, of the declared type where there is one."""
+    """Accumulators as msgpack, of the declared type where there is one.
 
-    def __init__(self, node: str, accumulator_type: Any) -> None:
-        self._node = node
-        self._encoder = msgspec.msgpack.Encoder()
+    Equal accumulators have equal bytes. In which order a dict was filled depends, if partial results are merged, on
+    where they were cut: so it is stored sorted, and what is finished is as if it had been stored. Where rows have one
+    order, so has a dict, and keeps it. A set is laid out in no order at all, and is stored sorted either way.
+    """
+
+    def __init__(self, node: str, accumulator_type: Any, *, mergeable: bool) -> None:
+        self._node, self.mergeable = node, mergeable
         kind = Any if accumulator_type is None else accumulator_type
+        self._sorted = mergeable and not in_one_order(kind)
+        unordered = self._sorted or holds_sets(kind)
+        self._encoder = msgspec.msgpack.Encoder(order="deterministic" if unordered else None)
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(kind)
 
     def encode(self, accumulators: Collection[Any]) -> list[bytes]:
@@ -100,12 +108,14 @@ class _Codec:
     def decode(self, stored: Iterable[bytes]) -> list[Any]:
         return list(map(self._decoder.decode, stored))
 
+    def final(self, accumulator: Any) -> Any:
+        return self.decode(self.encode([accumulator]))[0] if self._sorted else accumulator
+
 
 class _Aggregate(_Codec):
     def __init__(self, node: str, how: Fold) -> None:
-        super().__init__(node, how.accumulator_type)
+        super().__init__(node, how.accumulator_type, mergeable=how.merge is not None)
         self._fn, self._initial, self._merge = how.fn, how.initial, how.merge
-        self.mergeable = how.merge is not None
 
     def empty(self) -> dict[Any, Any]:
         # It makes the missing start value in C: a third off the fold (measured).
@@ -124,15 +134,11 @@ class _Aggregate(_Codec):
         assert self._merge is not None, "an aggregate without merge= is never merged"
         return self._merge(one, other)
 
-    def final(self, accumulator: Any) -> Any:
-        return accumulator
-
 
 class _Reduce(_Codec):
     def __init__(self, node: str, how: Reduce) -> None:
-        super().__init__(node, how.value_type)
+        super().__init__(node, how.value_type, mergeable=how.commutative)
         self._fn = how.fn
-        self.mergeable = how.commutative
 
     def empty(self) -> dict[Any, Any]:
         return {}
@@ -148,9 +154,6 @@ class _Reduce(_Codec):
 
     def merge(self, one: Any, other: Any) -> Any:
         return self._fn(one, other)
-
-    def final(self, accumulator: Any) -> Any:
-        return accumulator
 
 
 class _BuiltIns:

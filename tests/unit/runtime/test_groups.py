@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -423,3 +424,51 @@ def test_a_group_with_more_values_than_allowed_is_an_error_that_names_it_whereve
             fold_four(make(), make(), split)
         assert "raise limit=" in (raised.value.hint or "")
         assert "'a'" in str(raised.value) or raised.value.data in (b"a", b"{'v': 3}")
+
+
+class Tally(msgspec.Struct):
+    counts: dict[str, int]
+    names: set[str]
+
+
+def tallied(tally: Tally, row: dict[str, Any]) -> Tally:
+    name = f"name {row['v']}"
+    return Tally({**tally.counts, name: tally.counts.get(name, 0) + 1}, tally.names | {name})
+
+
+def tallied_together(one: Tally, other: Tally) -> Tally:
+    names = (*one.counts, *other.counts)
+    counts = {name: one.counts.get(name, 0) + other.counts.get(name, 0) for name in names}
+    return Tally(counts, other.names | one.names)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1), st.integers(0, 10))
+def test_equal_accumulators_are_stored_and_published_alike_in_whatever_order_they_were_filled(
+    values: list[int], cut: int
+) -> None:
+    """Python says that two dicts are equal, so a merge that gives equal ones is exact; their bytes must be too."""
+    how = Fold(fn=tallied, initial=lambda: Tally({}, set()), merge=tallied_together, accumulator_type=Tally)
+    made = []
+    for parts in ([values], [values[:cut], values[cut:]], [values[cut:], values[:cut]], [values[::-1]]):
+        groups = row_groups(str, how)
+        for part in parts:
+            some = row_groups(str, how)
+            some.add(batch(str, ["a"] * len(part), part), None)
+            for _, block in some.blocks(1):
+                groups.absorb(block)
+        results = groups.results().values.objects()
+        made.append((groups.encoded(), value_serde(Tally).encoded_from_objects(results), list(results[0].counts)))
+    assert all(one == made[0] for one in made[1:])
+
+
+def test_a_dict_that_was_filled_in_the_order_of_the_rows_keeps_it_when_it_is_stored() -> None:
+    def newest(kept: dict[str, int], row: dict[str, Any]) -> dict[str, int]:
+        name = f"name {row['v']}"
+        return {**{one: n for one, n in kept.items() if one != name}, name: 1}
+
+    how = Fold(fn=newest, initial=dict, merge=None, accumulator_type=dict[str, int])
+    groups, again = row_groups(str, how), row_groups(str, how)
+    groups.add(batch(str, ["a"] * 4, [2, 1, 3, 2]), None)
+    again.load(groups.ends_ms().tolist(), groups.keys(), groups.encoded())
+    for some in (groups, again):
+        assert list(some.results().values.objects()[0]) == ["name 1", "name 3", "name 2"]
