@@ -35,7 +35,7 @@ from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSp
 from streamkit.runtime.operators.async_map import async_map
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
-from streamkit.runtime.operators.shuffle import WATERMARK_STEP_MS, CombineOperator, RepartitionWriter
+from streamkit.runtime.operators.shuffle import CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator, SinkSpec
 from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, TableFilter, step_for
 from streamkit.runtime.operators.windowing import WindowOperator, last_window_ends
@@ -43,6 +43,7 @@ from streamkit.runtime.position import InputPosition, Position, Run, RunMark
 from streamkit.serde import Serde, key_serde, value_serde
 from streamkit.state import Digest
 from streamkit.topology import NodePlan, SubTopology, Topology
+from streamkit.topology.closings import closings_behind
 from streamkit.topology.plans import filters_updates, is_stateless
 
 __all__ = ["Parts", "TaskPlan", "build_parts", "task_id", "transactional_id", "unchecked"]
@@ -333,13 +334,11 @@ class _Builder:
 
     def _writer(self, name: str) -> RepartitionWriter:
         repartition = self._plan.topology.repartition(name)
-        windows = [self._nodes[self._aggregation(aggregation).inputs[0]] for aggregation in repartition.aggregations]
-        steps = [window.window.advance_ms for window in windows if isinstance(window, Window)]
         writer = RepartitionWriter(
             repartition.topic,
             self._plan.partition_counts[repartition.topic],
             self._plan.task_id,
-            min(steps, default=WATERMARK_STEP_MS),
+            closings_behind(self._graph, repartition.aggregations),
             [self._combines[aggregation] for aggregation in repartition.aggregations],
             self._context,
         )

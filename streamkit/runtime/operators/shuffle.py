@@ -10,10 +10,11 @@ from streamkit.runtime.blocks import BlockHeader, BlockKind
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.groups import Groups, RowWindows
 from streamkit.runtime.places import check_keys
+from streamkit.topology.closings import Closings
 
 __all__ = ["CombineOperator", "RepartitionWriter"]
 
-WATERMARK_STEP_MS: Final = 1000
+_WATERMARK_STEP_MS: Final = 1000
 
 
 class CombineOperator:
@@ -53,14 +54,15 @@ class CombineOperator:
 class RepartitionWriter:
     """Writes the blocks of one shuffle at each commit, in order with the channel's watermark.
 
-    A shard without rows gets a block without rows only when the watermark moved by a window's step (or 1 s), or
-    when the input ended.
+    A shard without rows gets a block without rows only when the watermark has closed windows behind the shuffle, or
+    when the input ended. So which windows are closed once all is read depends on the rows, and not on the commits.
+    Where there are no windows, it gets one when the watermark moved by 1 s.
 
     Args:
         topic: The repartition topic.
         shard_count: Its partition count.
         channel: Id of this task.
-        step_ms: How far the watermark must move to be worth a block without rows.
+        closings: When the watermark closes windows behind the shuffle.
         combines: The partial folds that feed it.
         context: Of the task.
     """
@@ -70,13 +72,13 @@ class RepartitionWriter:
         topic: str,
         shard_count: int,
         channel: str,
-        step_ms: int,
+        closings: Sequence[Closings],
         combines: Sequence[CombineOperator],
         context: TaskContext,
     ) -> None:
         """Start with no watermark written."""
         self._topic, self._shard_count, self._channel = topic, shard_count, channel
-        self._step_ms, self._combines, self._context = step_ms, combines, context
+        self._closings, self._combines, self._context = closings, combines, context
         self._watermark_ms = NEVER_MS
         self._written_ms = [NEVER_MS] * shard_count
         self._end_run: int | None = None
@@ -93,7 +95,11 @@ class RepartitionWriter:
         self._end_run = self._context.run.number
 
     def _worth_a_block(self, written_ms: int) -> bool:
-        return self._watermark_ms > NEVER_MS and self._watermark_ms - written_ms >= self._step_ms
+        if written_ms == NEVER_MS:
+            return self._watermark_ms > NEVER_MS
+        if self._closings:
+            return any(windows.between(written_ms, self._watermark_ms) for windows in self._closings)
+        return self._watermark_ms - written_ms >= _WATERMARK_STEP_MS
 
     def seal(self) -> None:
         """Move what was folded to the outbox, the new watermark on each shard's last block."""

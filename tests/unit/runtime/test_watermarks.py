@@ -8,6 +8,7 @@ from machine import Crashed, Machine
 
 from streamkit import Job, Tumbling, agg
 from streamkit.broker import EARLIEST
+from streamkit.broker.partitioner import partition_of
 from streamkit.records import TopicPartition
 from streamkit.testing import TestDriver
 
@@ -148,3 +149,33 @@ def test_perfectly_ordered_partitions_behind_a_shuffle_with_grace_zero_lose_noth
     machine.run_bounded(random.Random(5))
     assert results(machine) == {("k", start): 10 for start in range(0, 200, 10)}
     assert machine.read("late") == []
+
+
+def placed(shard: int) -> str:
+    """Return a sensor that belongs into a shard of two."""
+    return next(sensor for sensor in "abcdefgh" if partition_of(sensor.encode(), 2) == shard)
+
+
+def test_a_shard_without_rows_is_told_when_its_windows_close_however_little_the_watermark_moved() -> None:
+    """As if both records had been committed together."""
+    with TestDriver(shuffled_job()) as driver:
+        driver.send("rows", {"sensor": placed(0), "ts": 8})
+        driver.commit()
+        driver.send("rows", {"sensor": placed(1), "ts": 10})
+        driver.commit()
+        assert driver.sent("out") == [(placed(0), {"window_start": 0, "window_end": 10, "n": 1})]
+
+
+def test_a_shard_without_rows_is_told_when_windows_of_its_results_close() -> None:
+    """The small windows close at 10 and at 20, the large one of their results, held back by their grace of 0, at 15."""
+    job = Job("levels")
+    rows = job.stream("rows", timestamp="ts").group_by(lambda row: row["sensor"], name="by_sensor", shards=2)
+    small, large = (Tumbling(timedelta(milliseconds=size), grace=timedelta(0)) for size in (10, 15))
+    fine = rows.window(small).count(name="fine").to_stream().map(lambda count: {"n": count})
+    coarse = fine.group_by(lambda row: "all", name="by_nothing", shards=1).window(large)
+    coarse.agg({"n": agg.sum("n")}, name="coarse").to("out")
+    with TestDriver(job) as driver:
+        for sensor, ts in ((placed(0), 8), (placed(0), 11), (placed(1), 12), (placed(1), 15)):
+            driver.send("rows", {"sensor": sensor, "ts": ts})
+            driver.commit()
+        assert driver.sent("out") == [("all", {"window_start": 0, "window_end": 15, "n": 1})]
