@@ -7,14 +7,13 @@ import functools
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import Crashed, Machine
+from machine import Machine, after, at
 from scenarios import FOR_EVER, SAMPLE, SCENARIOS, Rows, Scenario
 
 from streamkit.runtime import COMMIT_STEPS, OPENING_STEPS, SETUP_STEPS, Guarantee
@@ -34,33 +33,6 @@ FEW = settings(max_examples=max(10, settings().max_examples // 10))
 """Each of these runs whole machines, and stands here once for each job."""
 
 crash_points = st.lists(st.integers(1, 40), max_size=4)
-
-
-def after(gaps: Sequence[int]) -> Callable[[str], None]:
-    """Crash after so many steps, and so many more, and so on."""
-    upcoming: Iterator[int] = iter(itertools.accumulate(gaps))
-    seen, due = [0], [next(upcoming, None)]
-
-    def crash_at(step: str) -> None:
-        seen[0] += 1
-        if due[0] is not None and seen[0] >= due[0]:
-            due[0] = next(upcoming, None)
-            raise Crashed
-
-    return crash_at
-
-
-def at(step: str, nth: int) -> Callable[[str], None]:
-    """Crash the n-th time, from 0, that a step is reached."""
-    seen = [0]
-
-    def crash_at(name: str) -> None:
-        if name == step:
-            seen[0] += 1
-            if seen[0] == nth + 1:
-                raise Crashed
-
-    return crash_at
 
 
 def assert_same(scenario: Scenario, crashed: Machine, calm: Machine) -> None:

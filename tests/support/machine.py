@@ -5,9 +5,10 @@ drawn, and a crash can be placed at any step of any commit. A crash loses what t
 the stores had not flushed.
 """
 
+import itertools
 import random
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import orjson
 
@@ -15,10 +16,12 @@ from streamkit import Job
 from streamkit.broker import LATEST, open_broker
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.build import unchecked
+from streamkit.runtime.comparing import Past
 from streamkit.runtime.opening import read_to
 from streamkit.runtime.options import Guarantee, RunOptions
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
+from streamkit.runtime.shadow import ShadowBroker
 from streamkit.runtime.stores import MemoryStores
 from streamkit.seams import ManualClock, ManualEventLoop, MemoryFileSystem, SeededRng
 from streamkit.state import POSITION_KEY, Digest, MemoryStore, store_range
@@ -27,6 +30,33 @@ from streamkit.topology import compile_graph
 
 class Crashed(BaseException):
     """The machine lost its power."""
+
+
+def after(gaps: Sequence[int]) -> Callable[[str], None]:
+    """Crash after so many steps, and so many more, and so on."""
+    upcoming: Iterator[int] = iter(itertools.accumulate(gaps))
+    seen, due = [0], [next(upcoming, None)]
+
+    def crash_at(step: str) -> None:
+        seen[0] += 1
+        if due[0] is not None and seen[0] >= due[0]:
+            due[0] = next(upcoming, None)
+            raise Crashed
+
+    return crash_at
+
+
+def at(step: str, nth: int) -> Callable[[str], None]:
+    """Crash the n-th time, from 0, that a step is reached."""
+    seen = [0]
+
+    def crash_at(name: str) -> None:
+        if name == step:
+            seen[0] += 1
+            if seen[0] == nth + 1:
+                raise Crashed
+
+    return crash_at
 
 
 class Machine:
@@ -38,6 +68,8 @@ class Machine:
         self.event_loop = ManualEventLoop(self.clock)
         weakref.finalize(self, self.event_loop.close)
         self.fs = MemoryFileSystem()
+        # One for all boots: a topic that is made anew is another one.
+        self.rng = SeededRng(0)
         self.stores = MemoryStores()
         self.guarantee = guarantee
         self.crash_at: Callable[[str], None] = lambda step: None
@@ -48,7 +80,7 @@ class Machine:
             self.broker.admin.create_topic(topic, count)
 
     def boot(self) -> None:
-        self.broker = open_broker("memory://", fs=self.fs, clock=self.clock, rng=SeededRng(0))
+        self.broker = open_broker("memory://", fs=self.fs, clock=self.clock, rng=self.rng)
 
     def send(self, topic: str, partition: int, rows: list[tuple[bytes | None, bytes, int]]) -> None:
         """Append (key, value, timestamp) rows, each as a record batch of its own so that any cut is possible."""
@@ -59,12 +91,16 @@ class Machine:
         producer.flush()
         producer.close()
 
-    def open(self, *, bounded: bool = True, go_on: bool = False) -> bool:
-        """Open all tasks, which brings their stores forward; return whether there is anything to do."""
-        options = RunOptions(bounded=bounded, go_on=go_on, guarantee=self.guarantee)
-        plan = prepare(self.topology, self.broker, options, unchecked, self._observe)
+    def open(self, *, bounded: bool = True, go_on: bool = False, replayed: Past | None = None) -> bool:
+        """Open all tasks, which brings their stores forward; return whether there is anything to do.
+
+        With `replayed` the run is that of a replay, which reads the sources to where they had been read.
+        """
+        options = RunOptions(bounded=bounded, go_on=go_on, guarantee=self.guarantee, replaying=replayed is not None)
+        broker = self.broker if replayed is None else ShadowBroker(self.broker, self.broker, replayed.ends)
+        plan = prepare(self.topology, broker, options, unchecked, self._observe)
         environment = RunnerEnvironment(
-            broker=self.broker,
+            broker=broker,
             stores=self.stores,
             clock=self.clock,
             options=options,
@@ -72,7 +108,7 @@ class Machine:
             event_loop=self.event_loop,
         )
         self.runners = [TaskRunner(task, environment) for task in plan.tasks]
-        self.fetcher = self.broker.fetcher()
+        self.fetcher = broker.fetcher()
         return not plan.finished
 
     def close(self) -> None:
@@ -115,6 +151,11 @@ class Machine:
     def finished(self) -> bool:
         return all(runner.task.finished for runner in self.runners)
 
+    def finish(self, rng: random.Random) -> None:
+        """Step a bounded run until it has come to its end."""
+        while not self.finished:
+            self.step(rng)
+
     def drain(self, rng: random.Random) -> None:
         """Step an unbounded run until everything there is was read and committed."""
         while True:
@@ -149,8 +190,7 @@ class Machine:
                 self.check_digests()
                 go_on = False
                 if bounded:
-                    while not self.finished:
-                        self.step(rng)
+                    self.finish(rng)
                 else:
                     self.drain(rng)
                 self.close()
@@ -162,12 +202,18 @@ class Machine:
 
     def read(self, topic: str) -> list[tuple[bytes | None, bytes | None, int]]:
         """Return (key, value, timestamp) of every committed record."""
-        rows: list[tuple[bytes | None, bytes | None, int]] = []
+        return [row for rows in self.read_partitions(topic) for row in rows]
+
+    def read_partitions(self, topic: str) -> list[list[tuple[bytes | None, bytes | None, int]]]:
+        """Return the same by partition."""
+        partitions = []
         fetcher = self.broker.fetcher()
         for partition in range(self.broker.admin.describe_topics()[topic].partition_count):
+            rows: list[tuple[bytes | None, bytes | None, int]] = []
             for records in read_to(self.broker, fetcher, TopicPartition(topic, partition), None):
                 rows.extend(zip(records.keys, records.values, records.timestamps_ms.tolist(), strict=True))
-        return rows
+            partitions.append(rows)
+        return partitions
 
     def state(self) -> dict[str, dict[bytes, bytes]]:
         """Return the contents of every store, without the position."""
@@ -176,6 +222,26 @@ class Machine:
             pairs = dict(store.survivor().scan(b"", b"\xff" * 16))
             contents[task_id] = {key: value for key, value in pairs.items() if key != POSITION_KEY}
         return contents
+
+    def contents(self) -> tuple[dict[str, dict[bytes, bytes]], dict[str, str]]:
+        """Return what is in each store, and the digests that the positions say, all shards of one together.
+
+        In a table without windows the number of the run that changed a value leads it; it is left out.
+        """
+        contents: dict[str, dict[bytes, bytes]] = {}
+        digests: dict[str, Digest] = {}
+        for task_id, store in self.stores.stores.items():
+            pairs = dict(store.survivor().scan(b"", b"\xff" * 16))
+            said = orjson.loads(pairs[POSITION_KEY])["position"]["d"] if POSITION_KEY in pairs else {}
+            for spec in self.topology.sub_topologies[int(task_id.split("_")[0])].stores:
+                begin, end = store_range(spec.index)
+                some = {key: value for key, value in pairs.items() if begin <= key < end and key != POSITION_KEY}
+                whole = contents.setdefault(spec.name, {})
+                assert not whole.keys() & some.keys(), "a key lives in one shard"
+                whole.update(some if spec.windowed else {key: value[4:] for key, value in some.items()})
+                digest = Digest.from_text(said.get(spec.name, "0:0"))
+                digests[spec.name] = digests.get(spec.name, Digest()).plus(digest)
+        return contents, {name: digest.to_text() for name, digest in digests.items()}
 
     def check_digests(self) -> None:
         """Digest each store's contents anew, and compare with what its position says, whatever crashes led to it."""
