@@ -47,12 +47,22 @@ class JsonSerde(Serde):
         self._check: RangeCheck | None = range_check(type_)
         self._allowed = _SCALARS.get(type_)
         self._encode_row = self._encode if what == "value" else self._encode_key
+        self._of_class = isinstance(inspect.type_info(type_), inspect.StructType | inspect.DataclassType)
         self._make = maker_of(inspect.type_info(type_)) if self.dtype is not None else None
 
     def objects_from_frame(self, frame: pl.DataFrame) -> list[Any]:
         """Make each row an object of the type."""
         values = super().objects_from_frame(frame)
         return values if self._make is None else convert_each(self._make, values, self._unencodable(values))
+
+    def rows_from_dicts(self, objects: list[Any]) -> list[Any]:
+        """Convert dicts as if they had been read as JSON; a dict that does not fit is a bad row."""
+        if not self._of_class or dict not in set(map(type, objects)):
+            return objects
+        return convert_each(self._row_from_dict, objects, self._unencodable(objects))
+
+    def _row_from_dict(self, value: Any) -> Any:
+        return msgspec.convert(value, self.type) if type(value) is dict else value
 
     def frame_from_objects(self, objects: Sequence[Any]) -> pl.DataFrame:
         """Lay objects out as one column."""

@@ -119,6 +119,10 @@ class Serde(ABC):
         """Encode each row of a frame."""
         return self.encoded_from_objects(self.objects_from_frame(frame))
 
+    def rows_from_dicts(self, objects: list[Any]) -> list[Any]:
+        """Make each dict a row, if rows of the type are objects of a class; whatever else is there stays."""
+        return objects
+
     @abstractmethod
     def _decode_present(self, encoded: Sequence[bytes]) -> list[Any]:
         """Decode rows none of which is null."""

@@ -2,7 +2,6 @@
 
 A step names an operator, and says by numbers what it works on and how. One that fits nothing there is is left out; so
 is, of what it might do, all that the job would refuse. So a job can be written down, and made again with other shards.
-`typed` is drawn where rows are columns: it states what they are, and makes no `Row` of a dict.
 
 An operator is added in `OPERATORS`: a function that finds what it fits, adds its nodes, and says what came of it.
 """
@@ -22,8 +21,8 @@ from streamkit import AsyncCalls, EventTime, Hopping, Job, Tumbling, agg
 __all__ = ["AGGREGATES", "OPERATORS", "DrawnJob", "SourceKind", "Step", "drawn_job", "source_kinds", "steps"]
 
 T = TypeVar("T")
-Shape = Literal["struct", "columns", "frames", "loose"]
-"""What the rows of a stream are: `Row`, known columns, unknown columns, or objects of which nothing is known."""
+Shape = Literal["struct", "columns", "loose"]
+"""What the rows of a stream are: `Row`, known columns, or whatever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class DrawnStream:
 
     @property
     def framed(self) -> bool:
-        return self.shape in ("struct", "columns")
+        return self.shape != "loose"
 
     @property
     def one_order(self) -> bool:
@@ -197,7 +196,7 @@ def add_peek(drawn: DrawnJob, step: Step, name: str) -> None:
 def add_map_batches(drawn: DrawnJob, step: Step, name: str) -> None:
     if (on := drawn.pick(step, lambda stream: stream.framed)) is not None:
         stream = on.stream.map_batches([drawn_rows.more_of, drawn_rows.some_of][step.how % 2], name=name)
-        drawn.streams.append(replace(on, stream=stream, shape="frames"))
+        drawn.streams.append(replace(on, stream=stream, shape="loose"))
 
 
 def add_select(drawn: DrawnJob, step: Step, name: str) -> None:
@@ -213,7 +212,7 @@ def add_with_columns(drawn: DrawnJob, step: Step, name: str) -> None:
 
 
 def add_typed(drawn: DrawnJob, step: Step, name: str) -> None:
-    if (on := drawn.pick(step, lambda stream: stream.shape != "loose")) is not None:
+    if (on := drawn.pick(step)) is not None:
         drawn.streams.append(replace(on, stream=on.stream.typed(Row), shape="struct"))
 
 

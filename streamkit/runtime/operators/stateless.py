@@ -110,7 +110,7 @@ def step_for(node: Node, plan: NodePlan, check: StepCheck) -> Step:
         case MapBatches():
             return check(node, _map_batches(node))
         case Typed():
-            return _typed(value_serde(node.value_type))
+            return _typed(node.name, value_serde(node.value_type))
         case KeyBy():
             return _key_by(node, plan, check)
     raise AssertionError(f"{type(node).__name__} is not a stateless node")
@@ -268,12 +268,16 @@ def _map_batches(node: MapBatches) -> Step:
     return step
 
 
-def _typed(serde: Serde) -> Step:
+def _typed(name: str, serde: Serde) -> Step:
     def step(batch: Batch) -> Batch:
         values = batch.values
         if values.is_frame:
             return batch.with_values(Column(serde, frame=values.frame()))
-        return batch.with_values(Column(serde, objects=values.objects()))
+        try:
+            objects = serde.rows_from_dicts(objects_of(batch, name))
+        except RowError as error:
+            raise bad_row(batch, error, name) from error
+        return batch.with_values(Column(serde, objects=objects))
 
     return step
 

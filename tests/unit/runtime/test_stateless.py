@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from batches import batch_of
@@ -120,6 +121,20 @@ def test_what_is_looked_at_and_what_is_typed_stays_as_it_is(rows: list[Optional]
     assert listed(run(Typed(name="t", value_type=Optional), batch(rows))) == listed(batch(rows))
     framed = batch(rows).with_values(Column(frame_serde(SCHEMA), frame=value_serde(Optional).frame_from_objects(rows)))
     assert listed(run(Typed(name="t", value_type=Optional), framed)) == listed(batch(rows))
+
+
+@given(ROWS)
+def test_typed_makes_rows_of_dicts_as_of_columns(rows: list[Optional]) -> None:
+    """What `agg` makes in Python, and untyped JSON, are dicts; the next function is promised rows."""
+    loose = batch(rows).with_values(Column(value_serde(None), objects=list(map(msgspec.structs.asdict, rows))))
+    assert listed(run(Typed(name="t", value_type=Optional), loose)) == listed(batch(rows))
+
+
+def test_a_dict_that_is_not_what_typed_states_is_a_bad_record() -> None:
+    loose = batch([{"x": 1, "y": 2}, {"x": "one", "y": 2}], None)
+    with pytest.raises(RecordError, match="does not encode as Point: Expected `int`") as raised:
+        run(Typed(name="stated", value_type=Point), loose)
+    assert (raised.value.offset, raised.value.node) == (41, "stated")
 
 
 @given(ROWS)
