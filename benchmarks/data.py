@@ -2,12 +2,14 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from streamkit.broker import open_broker
+from streamkit.broker.partitioner import partition_of
 from streamkit.records import EncodedRecords, TopicPartition
 
 BID_COUNT = 2_000_000
@@ -20,6 +22,7 @@ PARTITIONS = 4
 BATCH_ROWS = 4_000
 SEED = 20_260_101
 START_MS = 1_700_000_000_000
+JUMBLED_MS = 3_000
 
 
 def bid_lines(count: int = BID_COUNT) -> Iterator[bytes]:
@@ -37,6 +40,19 @@ def bid_lines(count: int = BID_COUNT) -> Iterator[bytes]:
                 b'{"auction":%d,"bidder":%d,"price":%d,"channel":"ch-%d","url":"https://bids.example/%d","ts":%d}'
                 % (auction, bidder, price, bidder % 10, auction * 1_000 + bidder % 1_000, stamp)
             ).ljust(127)
+
+
+def auction_of(bid: bytes) -> bytes:
+    """Return the auction of a bid's line as the bytes of a key."""
+    return bid[len(b'{"auction":') : bid.index(b",")]
+
+
+def jumbled(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield lines so that each comes less than 3 s of event time later or earlier than it would in order."""
+    rng = random.Random(SEED)
+    while some := list(itertools.islice(lines, JUMBLED_MS * BIDS_PER_SECOND // 1000)):
+        rng.shuffle(some)
+        yield from some
 
 
 def text_lines(count: int = LINE_COUNT) -> Iterator[bytes]:
@@ -58,11 +74,12 @@ def write_file(lines: Iterator[bytes], path: Path) -> None:
     partial.rename(path)
 
 
-def write_topic(path: Path, directory: Path, topic: str) -> None:
-    """Append the lines of a file to a topic without keys, round robin by batch, once."""
+def write_topic(path: Path, directory: Path, topic: str, key_of: Callable[[bytes], bytes] | None = None) -> None:
+    """Append the lines of a file to a topic, once: without keys round robin by batch, or where its key belongs."""
     if directory.exists():
         return
     partial = directory.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     broker = open_broker(f"log://{partial}")
     broker.admin.create_topic(topic, PARTITIONS)
     producer = broker.producer()
@@ -71,11 +88,26 @@ def write_topic(path: Path, directory: Path, topic: str) -> None:
             values = [line.rstrip(b"\n") for line in itertools.islice(file, BATCH_ROWS)]
             if not values:
                 break
-            records = EncodedRecords.to_append(
-                timestamps_ms=[START_MS] * len(values), keys=[None] * len(values), values=values
-            )
-            producer.send(TopicPartition(topic, number % PARTITIONS), records)
+            for partition, keys, some in _placed(values, number % PARTITIONS, key_of):
+                stamps = [START_MS] * len(some)
+                records = EncodedRecords.to_append(timestamps_ms=stamps, keys=keys, values=some)
+                producer.send(TopicPartition(topic, partition), records)
     producer.flush()
     producer.close()
     broker.close()
     partial.rename(directory)
+
+
+def _placed(
+    values: list[bytes], partition: int, key_of: Callable[[bytes], bytes] | None
+) -> Iterator[tuple[int, list[bytes | None], list[bytes]]]:
+    """Yield partition, keys and values of each part of a batch."""
+    if key_of is None:
+        yield partition, [None] * len(values), values
+        return
+    keys = list(map(key_of, values))
+    places = [partition_of(key, PARTITIONS) for key in keys]
+    for place in range(PARTITIONS):
+        chosen = [index for index, one in enumerate(places) if one == place]
+        if chosen:
+            yield place, [keys[index] for index in chosen], [values[index] for index in chosen]

@@ -28,7 +28,7 @@ from kafka_systems import FLINK, HERE, PYTHON_PEERS, RUNS, STREAMS, Ran, Systems
 from kafka_tools import JARS
 from kafka_topics import KEPT, Topics
 from measuring import CACHE, ROOT
-from run import check_words
+from run import check_counts
 
 TABLES = ("hot", "keyed", "words", "replay", "latency", "restart")
 SMALLER = {"quix": 10, "faust": 200}
@@ -129,7 +129,7 @@ class Tables:
             records=count,
             rows_each=data.WORDS_PER_LINE,
             job_file=ROOT / "jobs" / "word_count.py",
-            check=check_words,
+            check=check_counts,
             wanted=_wanted("counter_word_count.py", path),
         )
 

@@ -41,6 +41,7 @@ class Row:
     output: str
     check: Callable[[list[tuple[bytes | None, bytes | None]]], str]
     target: float
+    key_of: Callable[[bytes], bytes] | None = None
 
 
 def check_hot(rows: list[tuple[bytes | None, bytes | None]]) -> str:
@@ -51,8 +52,8 @@ def check_hot(rows: list[tuple[bytes | None, bytes | None]]) -> str:
     return f"{len(rows)} {sum(value['bids'] for value in values)} {sum(value['best'] for value in values)}"
 
 
-def check_words(rows: list[tuple[bytes | None, bytes | None]]) -> str:
-    """Return the three figures of the word count's result, from the last value of each key."""
+def check_counts(rows: list[tuple[bytes | None, bytes | None]]) -> str:
+    """Return the three figures of counts by key, from the last value of each key."""
     counts = {key: int(value or b"0") for key, value in rows}
     return f"{len(counts)} {sum(counts.values())} {sum(count * count for count in counts.values())}"
 
@@ -68,7 +69,7 @@ ROWS = [
         against_name="Polars scan_ndjson and group-by",
         output="hot_auctions",
         check=check_hot,
-        target=0.25,
+        target=0.35,
     ),
     Row(
         name="word count, Python functions, topic to topic, exactly-once",
@@ -79,13 +80,26 @@ ROWS = [
         against=HERE / "against" / "counter_word_count.py",
         against_name="plain Counter loop",
         output="word_counts",
-        check=check_words,
+        check=check_counts,
         target=0.5,
+    ),
+    Row(
+        name="running count per key, a Python function on a typed struct, topic to topic, exactly-once",
+        records=data.BID_COUNT,
+        job="benchmarks/jobs/auction_counts.py",
+        topic="bids_keyed",
+        lines=data.bid_lines,
+        against=HERE / "against" / "plain_auction_counts.py",
+        against_name="plain loop, msgspec and a dict",
+        output="auction_counts",
+        check=check_counts,
+        target=0.3,
+        key_of=data.auction_of,
     ),
 ]
 
 
-SCRIPTS = {"log": "log_append.py", "restore": "restore.py", "replay": "replay.py"}
+SCRIPTS = {"log": "log_append.py", "restore": "restore.py", "replay": "replay.py", "memory": "memory.py"}
 """What is measured by a script of its own."""
 
 
@@ -126,7 +140,7 @@ def measure(row: Row, runs: int) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     path, source = CACHE / f"{row.topic}.txt", CACHE / f"{row.topic}-log"
     data.write_file(row.lines(), path)  # type: ignore[arg-type]  # an iterator of lines
-    data.write_topic(path, source, row.topic)
+    data.write_topic(path, source, row.topic, row.key_of)
     ours, others = [], []
     for _ in range(runs):
         seconds, printed = timed([sys.executable, str(row.against), str(path)], POLARS_MAX_THREADS="2")
