@@ -14,6 +14,7 @@ from streamkit.cli.verify import print_comparisons
 from streamkit.errors import ConfigError
 from streamkit.runtime import RunOptions
 from streamkit.runtime.comparing import check_equal
+from streamkit.runtime.options import BATCH_COMMIT_BYTES, BATCH_COMMIT_MS
 from streamkit.runtime.replay import Replay, ReplayEnvironment, emptied_topics
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import Topology, compile_graph
@@ -60,7 +61,7 @@ def replay(job: str, url: str, state_dir: str | None, begin: int, yes: bool, as_
             environment = ReplayEnvironment(
                 broker=broker,
                 state_dir=root,
-                options=RunOptions(),
+                options=RunOptions(commit_bytes_max=BATCH_COMMIT_BYTES, commit_interval_ms=BATCH_COMMIT_MS),
                 fs=SystemFileSystem(),
                 clock=SystemClock(),
                 told=told,

@@ -22,6 +22,7 @@ from streamkit.cli.workers import ChildReporter, run_workers, when_orphaned
 from streamkit.errors import ConfigError
 from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
 from streamkit.runtime.build import unchecked
+from streamkit.runtime.options import BATCH_COMMIT_BYTES, BATCH_COMMIT_MS
 from streamkit.runtime.service import WorkerService
 from streamkit.runtime.setup import prepare
 from streamkit.seams import SystemClock, SystemFileSystem
@@ -30,9 +31,6 @@ from streamkit.topology import Topology, compile_graph
 __all__ = ["run"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-_FILES_COMMIT_BYTES: Final = 64 * 1024 * 1024
-_FILES_COMMIT_MS: Final = 1_500
-"""Nobody waits for these commits: so rare, hot auctions took a fifth less of CPU; rarer ones keep more in memory."""
 
 
 @click.command()
@@ -96,6 +94,8 @@ def run(  # noqa: PLR0913  # a parameter an option
         guarantee=guarantee,
         worker_id=worker_id or f"{host}-0",
     )
+    if options.bounded:
+        options = replace(options, commit_bytes_max=BATCH_COMMIT_BYTES, commit_interval_ms=BATCH_COMMIT_MS)
     if workers > 1:
         arguments = ["run", job, "--child", "--broker", url, "--guarantee", guarantee]
         arguments += ["--bounded"] if bounded else []
@@ -123,11 +123,7 @@ def _run_files(topology: Topology, bindings: Bindings, url: str, options: RunOpt
     with file_run(topology, bindings, url, bounded=options.bounded) as (files, broker):
         if broker is not None:
             options = replace(
-                options,
-                state_dir=options.state_dir or files.state_directory,
-                commit_bytes_max=_FILES_COMMIT_BYTES,
-                commit_interval_ms=_FILES_COMMIT_MS,
-                place_of=files.place_name,
+                options, state_dir=options.state_dir or files.state_directory, place_of=files.place_name
             )
             worker = Worker(files.topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
             summary, caught = asyncio.run(_supervise(worker, reporter, child=False))
