@@ -9,7 +9,9 @@ been, so that each store can be compared with what it was. Whatever came to the 
 """
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -37,6 +39,8 @@ from streamkit.topology import StoreSpec, Topology
 from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["REPLAY_STEPS", "Replay", "ReplayEnvironment", "emptied_topics"]
+
+_REMOVING_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,12 +165,16 @@ class Replay:
 
     def remove_state(self) -> None:
         """Empty the state directories of this machine; others are of another log's place, and set aside when opened."""
-        for name in self._resetting(self._task_ids()):
-            directory = self._directory(name)
-            try:
-                directory.empty()
-            finally:
-                directory.close()
+        with ThreadPoolExecutor(_REMOVING_THREADS, thread_name_prefix="streamkit-remove") as threads:
+            # Each waits for the disk several times: one after the other they were half of what comes before the run.
+            deque(threads.map(self._remove_state_of, self._resetting(self._task_ids())), maxlen=0)
+
+    def _remove_state_of(self, name: str) -> None:
+        directory = self._directory(name)
+        try:
+            directory.empty()
+        finally:
+            directory.close()
 
     def remove_outputs(self) -> None:
         """Remove what the job had written, up to where it ended when the plan was made; offsets go on."""
