@@ -88,11 +88,12 @@ class RowGroups:
         except RowError as error:
             raise bad_row(batch, error, self._node) from error
         if windows is None:
-            wanted = {(UNWINDOWED_MS, key) for key in keys if key is not None}
-        else:
-            rows, ends_ms = windows.spread()
-            pairs = zip(ends_ms.tolist(), rows.tolist(), strict=True)
-            wanted = {(end_ms, key) for end_ms, row in pairs if (key := keys[row]) is not None}
+            # No pair is made of a key that is here: of a running count they were a tenth of the time.
+            missing = set(keys).difference(self._by_key.get(UNWINDOWED_MS, ()))
+            return sorted((UNWINDOWED_MS, key) for key in missing if key is not None)
+        rows, ends_ms = windows.spread()
+        pairs = zip(ends_ms.tolist(), rows.tolist(), strict=True)
+        wanted = {(end_ms, key) for end_ms, row in pairs if (key := keys[row]) is not None}
         return sorted(pair for pair in wanted if pair[1] not in self._by_key.get(pair[0], ()))
 
     def absorb(self, block: bytes) -> None:
