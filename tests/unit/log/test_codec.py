@@ -144,6 +144,24 @@ def test_records_below_the_offset_asked_for_are_left_out() -> None:
         assert (kept.headers or []) == [headers[row] for row in wanted]
 
 
+@pytest.mark.parametrize(("from_offset", "end_offset"), [(0, 9), (1, 9), (5, 7)])
+def test_one_pass_decodes_what_several_do(from_offset: int, end_offset: int) -> None:
+    batches = []
+    for base_offset in (0, 4):
+        records = EncodedRecords.to_append(
+            timestamps_ms=[base_offset, 7, 3, 9], keys=[b"a", None, b"", b"b"], values=[b"1", b"2", None, b"3"]
+        )
+        (made,) = encode(records)
+        place(made, base_offset=base_offset, leader_epoch=0)
+        batches.append(made)
+    (one,) = decode_parts(batches, from_offset=from_offset)
+    (other,) = decode_parts(batches, from_offset=from_offset, whole=True)
+    one, other = one.below(end_offset), other.below(end_offset)
+    assert (other.keys, other.values) == (one.keys, one.values)
+    assert other.timestamps_ms.tolist() == one.timestamps_ms.tolist()
+    assert other.offsets.tolist() == one.offsets.tolist()
+
+
 def test_headers_are_none_when_no_record_has_any() -> None:
     bare = EncodedRecords.to_append(timestamps_ms=[0], keys=[b""], values=[b""], headers=[[]])
     assert decode(encode(bare)).headers is None
