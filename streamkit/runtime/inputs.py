@@ -20,11 +20,13 @@ from streamkit.records import (
     Batch,
     Column,
     Later,
+    Lines,
     Origin,
     RecordColumns,
     RowError,
     TopicPartition,
 )
+from streamkit.records.placed import SlicedRecords
 from streamkit.runtime.aside import PickedRecords
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
@@ -119,8 +121,8 @@ class SourceInput:
         count = 0
         for part in self._parts(fetched):
             records = part.below(end_offset)
-            if len(records):
-                self.receive(records)
+            for some in self._pieces(records):
+                self.receive(some)
             count += len(records)
         self.next_offset = max(end_offset, self.next_offset)
         self._context.counters.records_in += count
@@ -129,7 +131,16 @@ class SourceInput:
     def _parts(self, fetched: Fetched) -> Iterable[RecordColumns]:
         if fetched.in_place is not None:
             return [fetched.in_place.read()]
-        return decode_parts(fetched.record_batches, from_offset=self.next_offset)
+        stamped = self._source.event_time.field is None
+        whole = self._source.key_type is not None and stamped
+        return decode_parts(fetched.record_batches, from_offset=self.next_offset, whole=whole)
+
+    def _pieces(self, records: RecordColumns) -> Iterable[RecordColumns]:
+        """Cut records for Python functions, before they are decoded: what a step makes is in the cache for the next."""
+        if self._columnar or isinstance(records.values, Lines) or len(records) <= _PYTHON_ROWS_MAX:
+            return [records] if len(records) else []
+        cuts = range(0, len(records), _PYTHON_ROWS_MAX)
+        return [SlicedRecords(records, begin, min(begin + _PYTHON_ROWS_MAX, len(records))) for begin in cuts]
 
     def receive(self, records: RecordColumns | PickedRecords) -> None:
         """Stamp records and hand them on, without those that are set aside."""
@@ -144,7 +155,7 @@ class SourceInput:
         self._hand_on(self._batch(records))
 
     def _hand_on(self, batch: Batch) -> None:
-        """Hand a batch on, to Python functions a part at a time: what one makes is in the cache for the next."""
+        """Hand a batch on; of lines, which are decoded at once, a part at a time to Python functions."""
         if self._columnar or len(batch) <= _PYTHON_ROWS_MAX:
             self.out.receive(batch)
             return

@@ -178,3 +178,19 @@ def test_a_source_of_json_objects_takes_its_timestamp_from_a_field_of_each() -> 
         driver.send("rows", orjson.dumps({"ts": 7}))
         driver.commit()
         assert [stamp for _, _, stamp in driver.sent_records("out")] == [7]
+
+
+def test_records_that_are_cut_for_python_functions_are_judged_and_stamped_as_one_piece() -> None:
+    job = Job("cut")
+    rows = job.stream("rows", value=Row, timestamp=EventTime("ts"))
+    late = rows.group_by(lambda row: row.n, type=int, name="by_n").window(
+        Tumbling(timedelta(milliseconds=10), grace=timedelta(0)), emit="final"
+    )
+    late.aggregate(lambda total, _row: total + 1, initial=int, merge=int.__add__, name="counts").to("counts")
+    late.late.to("late")
+    with TestDriver(job) as driver:
+        for index in range(2_500):
+            # Every 500th is late by what came before it, also just behind a cut.
+            driver.send("rows", Row(ts=0 if index and index % 500 == 0 else index + 100, n=index))
+        driver.commit()
+        assert [value["n"] for _, value in driver.sent("late")] == [500, 1000, 1500, 2000]
