@@ -125,6 +125,10 @@ class _Aggregate(_Codec):
         fn = self._fn
         upcoming = iter(values)
         try:
+            if keys is values:
+                for value in upcoming:
+                    groups[value] = fn(groups[value], value)
+                return
             for key, value in zip(keys, upcoming, strict=True):
                 groups[key] = fn(groups[key], value)
         except Exception as cause:

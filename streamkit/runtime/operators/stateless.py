@@ -15,6 +15,7 @@ from streamkit.errors import ProcessingError
 from streamkit.graph import Filter, FlatMap, KeyBy, Map, MapBatches, MapValues, Node, Peek, Select, Typed
 from streamkit.records import Batch, Column, RowError
 from streamkit.runtime.operators.base import Fan
+from streamkit.runtime.operators.identity import returns_its_argument
 from streamkit.runtime.places import bad_row, processing_error
 from streamkit.serde import Serde, frame_serde, key_serde, value_serde
 from streamkit.topology import NodePlan
@@ -310,6 +311,9 @@ def _key_columns(node: KeyBy, serde: Serde) -> Step:
 
 
 def _key_python(name: str, key: Callable[[Any], Any], serde: Serde) -> Step:
+    if returns_its_argument(key):
+        return lambda batch: batch.with_keys(Column(serde, objects=objects_of(batch, name)))
+
     def step(batch: Batch) -> Batch:
         return batch.with_keys(Column(serde, objects=apply_each(key, batch, name)))
 
