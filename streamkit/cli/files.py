@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
@@ -17,7 +17,7 @@ from streamkit.runtime.keys_check import topics_read_by_key
 from streamkit.seams import SystemFileSystem, SystemRng
 from streamkit.topology import Topology
 
-__all__ = ["Bindings", "file_options", "file_run", "is_bounded"]
+__all__ = ["Bindings", "begun_run", "binding_options", "file_options", "file_run", "is_bounded"]
 
 _ROOT: Final = ".streamkit"
 
@@ -28,17 +28,16 @@ class Bindings:
 
     inputs: Sequence[str]
     outputs: Sequence[str]
-    overwrite: bool
+    overwrite: bool = False
 
     def __bool__(self) -> bool:
         """Return whether there are any."""
         return bool(self.inputs or self.outputs)
 
 
-def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def binding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that bind topics to files."""
     for option in (
-        click.option("--overwrite", is_flag=True, help="Replace outputs that exist, once the run is done."),
         click.option(
             "--output",
             "outputs",
@@ -57,6 +56,12 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that bind topics to files, and the one that gives files up."""
+    overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist, once the run is done.")
+    return binding_options(overwrite(command))
 
 
 @contextlib.contextmanager
@@ -79,39 +84,64 @@ def file_run(
         ConfigError: A binding is wrong, or the run cannot be gone on with.
         FileError: An output cannot be written. The same command tries again.
     """
-    request = _request(topology, bindings, url, bounded=bounded)
+    with _opened_run(_request(topology, bindings, url, bounded=bounded), url) as (run, broker):
+        yield run, broker
+        if broker is not None:
+            run.write_outputs()
+
+
+@contextlib.contextmanager
+def begun_run(topology: Topology, bindings: Bindings, url: str) -> Iterator[tuple[FileRun, Broker]]:
+    """Find a run over files that has begun and is not done.
+
+    Yields the run and its broker. If what is within has written the outputs, they are put in their places at the end
+    and the run is removed, as `file_run` does it.
+
+    Args:
+        topology: Of the job.
+        bindings: Those that it was begun with.
+        url: Of the broker.
+
+    Raises:
+        ConfigError: A binding is wrong, there is no such run, or a file has changed since it began. Nothing was made.
+    """
+    request = replace(_request(topology, bindings, url, bounded=True), begun=True)
+    with _opened_run(request, url) as (run, broker):
+        assert broker is not None, "it is not done"
+        yield run, broker
+
+
+@contextlib.contextmanager
+def _opened_run(request: FileRunRequest, url: str) -> Iterator[tuple[FileRun, Broker | None]]:
+    """Open a run and its log; at the end put its outputs in their places if they are written."""
     run = FileRun(request, SystemFileSystem(), SystemRng())
     try:
         if request.shared:
-            with opened(url, make=True) as broker:
+            with opened(url, make=not request.begun) as broker:
+                with _place_named(run):
+                    yield run, None if run.published else run.broker(broker)
                 if run.published:
-                    yield run, None
-                else:
-                    with _writing(run):
-                        yield run, run.broker(broker)
-                run.publish(broker)
+                    run.publish(broker)
             return
-        if run.published:
-            yield run, None
-        else:
-            # What is lost at a power cut is computed again: nothing outside was told of it.
-            log = open_broker(f"log://{run.log_directory}?durability=os")
-            try:
-                with _writing(run):
-                    yield run, run.broker(log)
-            finally:
+        # What is lost at a power cut is computed again: nothing outside was told of it.
+        log = None if run.published else open_broker(f"log://{run.log_directory}?durability=os")
+        try:
+            with _place_named(run):
+                yield run, None if log is None else run.broker(log)
+        finally:
+            if log is not None:
                 log.close()
-        run.publish()
+        if run.published:
+            run.publish()
     finally:
         run.close()
 
 
 @contextlib.contextmanager
-def _writing(run: FileRun) -> Iterator[None]:
-    """Write the outputs once the job is done; say of a bad record which file it is in."""
+def _place_named(run: FileRun) -> Iterator[None]:
+    """Say of a bad record which file it is in."""
     try:
         yield
-        run.write_outputs()
     except RecordError as error:
         run.name_place(error)
         raise

@@ -1,18 +1,94 @@
-"""How a restore, a comparison and a replay show themselves: a live line, plain lines, or JSON lines."""
+"""What `restore`, `verify` and `replay` share: which job and where, and how they show themselves.
+
+Progress is a live line, plain lines, or JSON lines.
+"""
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
 import orjson
 
+from streamkit.broker import Broker
+from streamkit.broker.state_root import state_root
+from streamkit.cli.broker import opened
+from streamkit.cli.files import Bindings, begun_run
+from streamkit.cli.load import load_job
+from streamkit.errors import ConfigError
+from streamkit.files import FileRun
+from streamkit.runtime import RunOptions
+from streamkit.runtime.options import BATCH_COMMIT_BYTES, BATCH_COMMIT_MS
 from streamkit.runtime.restore import RebuildProgress, RestoredStore
+from streamkit.topology import Topology, compile_graph
 
-__all__ = ["as_object", "progress_shown", "store_line"]
+__all__ = ["RebuiltJob", "as_object", "progress_shown", "rebuilt_job", "store_line"]
 
 _LINE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuiltJob:
+    """A job whose state is rebuilt, or compared.
+
+    Args:
+        name: What the user calls it.
+        topology: As it runs: a run over files may have a name of its own.
+        broker: Where its topics are.
+        state_dir: The root of its state.
+        options: How its inputs are run again.
+        files: The run over files; None if it runs on topics alone.
+    """
+
+    name: str
+    topology: Topology
+    broker: Broker
+    state_dir: str
+    options: RunOptions
+    files: FileRun | None = None
+
+    @property
+    def kept(self) -> Sequence[str]:
+        """The sources that are files: nothing was ever removed from them."""
+        return () if self.files is None else self.files.sources
+
+
+@contextlib.contextmanager
+def rebuilt_job(
+    job: str, url: str, state_dir: str | None, bindings: tuple[Sequence[str], Sequence[str]]
+) -> Iterator[RebuiltJob]:
+    """Find a job, or the run of it that has these bindings.
+
+    Args:
+        job: A module or a file.
+        url: Of the broker.
+        state_dir: What `--state-dir` said.
+        bindings: What `--input` and `--output` said.
+
+    Raises:
+        ConfigError: The broker keeps no state, or there is no such run.
+    """
+    topology = compile_graph(load_job(job).build())
+    options = RunOptions(commit_bytes_max=BATCH_COMMIT_BYTES, commit_interval_ms=BATCH_COMMIT_MS)
+    bound = Bindings(inputs=bindings[0], outputs=bindings[1])
+    if bound:
+        with begun_run(topology, bound, url) as (files, broker):
+            yield RebuiltJob(
+                name=topology.job,
+                topology=files.topology,
+                broker=broker,
+                state_dir=state_dir or files.state_directory,
+                options=replace(options, place_of=files.place_name),
+                files=files,
+            )
+        return
+    with opened(url) as broker:
+        root = state_dir or state_root(url, broker)
+        if root is None:
+            raise ConfigError(f"{url!r} keeps no state", hint="name a directory with --state-dir")
+        yield RebuiltJob(name=topology.job, topology=topology, broker=broker, state_dir=root, options=options)
 
 
 @contextlib.contextmanager

@@ -5,19 +5,15 @@ import sys
 import click
 
 from streamkit.broker import EARLIEST, Broker
-from streamkit.broker.state_root import state_root
-from streamkit.cli.broker import broker_option, opened, state_dir_option
-from streamkit.cli.load import load_job
+from streamkit.cli.broker import broker_option, state_dir_option
+from streamkit.cli.files import binding_options
 from streamkit.cli.moments import moment_ms
-from streamkit.cli.rebuilds import progress_shown
+from streamkit.cli.rebuilds import progress_shown, rebuilt_job
 from streamkit.cli.verify import print_comparisons
-from streamkit.errors import ConfigError
-from streamkit.runtime import RunOptions
 from streamkit.runtime.comparing import check_equal
-from streamkit.runtime.options import BATCH_COMMIT_BYTES, BATCH_COMMIT_MS
 from streamkit.runtime.replay import Replay, ReplayEnvironment, emptied_topics
 from streamkit.seams import SystemClock, SystemFileSystem
-from streamkit.topology import Topology, compile_graph
+from streamkit.topology import Topology
 
 __all__ = ["replay"]
 
@@ -33,6 +29,7 @@ def _begin(_context: click.Context, _parameter: click.Parameter, text: str) -> i
 @click.argument("job")
 @broker_option
 @state_dir_option
+@binding_options
 @click.option(
     "--from",
     "begin",
@@ -44,30 +41,41 @@ def _begin(_context: click.Context, _parameter: click.Parameter, text: str) -> i
 )
 @click.option("--yes", is_flag=True, help="Do not ask before the state and the outputs are removed.")
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines; the last one has the answers.")
-def replay(job: str, url: str, state_dir: str | None, begin: int, yes: bool, as_json: bool) -> None:
+def replay(  # noqa: PLR0913  # a parameter an option
+    job: str,
+    url: str,
+    state_dir: str | None,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    begin: int,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Compute state and outputs of JOB anew from its inputs, up to where it has been.
 
     Its state, its internal topics and the records that it has written are removed first; offsets of its sinks go on.
     Cut short in any way, the same command goes on. Exit code 1 if a store is not what it was.
+
+    With --input or --output it is the run over files that has these bindings; the files are read from their start.
     """
-    topology = compile_graph(load_job(job).build())
-    with opened(url) as broker:
-        root = state_dir or state_root(url, broker)
-        if root is None:
-            raise ConfigError(f"{url!r} keeps no state", hint="name a directory with --state-dir")
+    with rebuilt_job(job, url, state_dir, (inputs, outputs)) as found:
         if not yes:
-            _ask(topology, broker)
-        with progress_shown(topology.job, as_json=as_json) as told:
+            _ask(found.topology, found.broker)
+        with progress_shown(found.name, as_json=as_json) as told:
             environment = ReplayEnvironment(
-                broker=broker,
-                state_dir=root,
-                options=RunOptions(commit_bytes_max=BATCH_COMMIT_BYTES, commit_interval_ms=BATCH_COMMIT_MS),
+                broker=found.broker,
+                state_dir=found.state_dir,
+                options=found.options,
                 fs=SystemFileSystem(),
                 clock=SystemClock(),
                 told=told,
+                kept=found.kept,
             )
-            comparisons = Replay(topology, environment, begin).run()
-    print_comparisons(topology.job, comparisons, "replayed", as_json=as_json, with_digests=True)
+            replaying = Replay(found.topology, environment, begin)
+            comparisons = replaying.run()
+        if found.files is not None and replaying.finished:
+            found.files.write_outputs()
+    print_comparisons(found.name, comparisons, "replayed", as_json=as_json, with_digests=True)
     check_equal(comparisons)
 
 

@@ -122,9 +122,7 @@ def _run_files(topology: Topology, bindings: Bindings, url: str, options: RunOpt
     summary = Summary(records_in=0, records_out=0, late=0, seconds=0.0, finished=True)
     with file_run(topology, bindings, url, bounded=options.bounded) as (files, broker):
         if broker is not None:
-            options = replace(
-                options, state_dir=options.state_dir or files.state_directory, place_of=files.place_name
-            )
+            options = replace(options, state_dir=options.state_dir or files.state_directory, place_of=files.place_name)
             worker = Worker(files.topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
             summary, caught = asyncio.run(_supervise(worker, reporter, child=False))
             if not summary.finished:

@@ -6,16 +6,12 @@ from typing import Any
 import click
 import orjson
 
-from streamkit.broker.state_root import state_root
-from streamkit.cli.broker import broker_option, opened, state_dir_option
-from streamkit.cli.load import load_job
-from streamkit.cli.rebuilds import progress_shown
-from streamkit.errors import ConfigError
-from streamkit.runtime import RunOptions
+from streamkit.cli.broker import broker_option, state_dir_option
+from streamkit.cli.files import binding_options
+from streamkit.cli.rebuilds import progress_shown, rebuilt_job
 from streamkit.runtime.comparing import Comparison, check_equal
 from streamkit.runtime.verify import Verification
 from streamkit.seams import SystemClock, SystemFileSystem
-from streamkit.topology import compile_graph
 
 __all__ = ["print_comparisons", "verify"]
 
@@ -24,24 +20,35 @@ __all__ = ["print_comparisons", "verify"]
 @click.argument("job")
 @broker_option
 @state_dir_option
+@binding_options
 @click.option("--no-replay", is_flag=True, help="Leave out running the inputs again.")
 @click.option("--json", "as_json", is_flag=True, help="Print progress as JSON lines; the last one has the answers.")
-def verify(job: str, url: str, state_dir: str | None, no_replay: bool, as_json: bool) -> None:
+def verify(  # noqa: PLR0913  # a parameter an option
+    job: str,
+    url: str,
+    state_dir: str | None,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    no_replay: bool,
+    as_json: bool,
+) -> None:
     """Compare the state of JOB with its changelogs, and with what its inputs give when they are run again.
 
     Nothing of the job is changed: it all happens in a scratch directory beside the state. Exit code 1 if two differ.
+    With --input or --output it is the run over files that has these bindings.
     """
-    topology = compile_graph(load_job(job).build())
-    with opened(url) as broker:
-        root = state_dir or state_root(url, broker)
-        if root is None:
-            raise ConfigError(f"{url!r} keeps no state", hint="name a directory with --state-dir")
+    with rebuilt_job(job, url, state_dir, (inputs, outputs)) as found:
         verification = Verification(
-            topology, broker, state_dir=root, options=RunOptions(), fs=SystemFileSystem(), clock=SystemClock()
+            found.topology,
+            found.broker,
+            state_dir=found.state_dir,
+            options=found.options,
+            fs=SystemFileSystem(),
+            clock=SystemClock(),
         )
-        with progress_shown(topology.job, as_json=as_json) as told:
-            comparisons = verification.run(told, shadow=not no_replay)
-    print_comparisons(topology.job, comparisons, "verified", as_json=as_json)
+        with progress_shown(found.name, as_json=as_json) as told:
+            comparisons = verification.run(told, shadow=not no_replay, kept=found.kept)
+    print_comparisons(found.name, comparisons, "verified", as_json=as_json)
     check_equal(comparisons)
 
 

@@ -62,6 +62,7 @@ class FileRunRequest:
         root: The directory below which runs have theirs.
         shared: Whether the run is on a log that is not its own, since not all of its topics are files, or since that
             was asked for.
+        begun: Whether the run must have begun and not be done; then none is begun.
     """
 
     topology: Topology
@@ -71,14 +72,15 @@ class FileRunRequest:
     overwrite: bool
     root: str
     shared: bool = False
+    begun: bool = False
 
 
 class FileRun:
     """One run over files, begun or gone on with.
 
     Raises:
-        ConfigError: An output exists or cannot be, or an input or the job has changed since the run began. Nothing was
-            made.
+        ConfigError: An output exists or cannot be, or an input or the job has changed since the run began, or it has not
+            begun and must have. Nothing was made.
         LogLockedError: Another process is at this run.
     """
 
@@ -96,7 +98,9 @@ class FileRun:
         self._lock: File | None = None
         self._broker: Broker | None = None
         begun = fs.list(self.directory)
-        if _PLAN not in begun and _PUBLISHED not in begun:
+        if request.begun:
+            self._check_begun(begun)
+        elif _PLAN not in begun and _PUBLISHED not in begun:
             self._check()
         fs.make_dirs(self.directory)
         self._lock = fs.lock(f"{self.directory}/{_LOCK}")
@@ -122,6 +126,11 @@ class FileRun:
         """The job as it runs here."""
         topology = self._request.topology
         return named_apart(topology, self.plan.name, self._bound) if self._request.shared else topology
+
+    @property
+    def sources(self) -> list[str]:
+        """The topics that are read from files, as they are called here."""
+        return [self._topic(topic) for topic in self.plan.inputs]
 
     @property
     def _bound(self) -> set[str]:
@@ -259,6 +268,23 @@ class FileRun:
             self._lock.close()
             self._lock = None
 
+    def _check_begun(self, there: Iterable[str]) -> None:
+        """Refuse what only `run` can do: begin, and put outputs in their places."""
+        job = self._request.topology.job
+        if _PUBLISHED in there:
+            raise ConfigError(
+                f"this run of job {job!r} over files is done, and its outputs are being put in their places",
+                detail=self.directory,
+                hint="streamkit run with the same --input and --output does what is left of that",
+            )
+        if _PLAN not in there:
+            raise ConfigError(
+                f"job {job!r} has no run with these files that has begun and is not done",
+                detail=f"there is no {self.directory}",
+                hint="a run that is done has removed its state: streamkit run computes it anew, with --overwrite where"
+                " outputs are; one that is not done is named by each --input and --output with which it was begun",
+            )
+
     def _check(self) -> None:
         """Refuse what is wrong with the outputs of a run that has not begun."""
         request = self._request
@@ -275,6 +301,9 @@ class FileRun:
     def _planned(self) -> RunPlan:
         """Return the plan of the run, made now if it has none."""
         request, path = self._request, f"{self.directory}/{_PLAN}"
+        if request.begun:
+            # It may have ended while the lock was not held.
+            self._check_begun(self._fs.list(self.directory))
         body = read_whole(self._fs, path)
         if body is not None:
             plan = msgspec.json.decode(body, type=RunPlan)

@@ -5,7 +5,7 @@ differ but why they cannot be compared.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -147,8 +147,20 @@ class Past:
         }
 
 
-def past_of(topology: Topology, broker: Broker, committed: Mapping[TopicPartition, CommittedOffset]) -> Past:
-    """Return how far a job has come by its committed offsets, and whether a replay can come to the same state."""
+def past_of(
+    topology: Topology,
+    broker: Broker,
+    committed: Mapping[TopicPartition, CommittedOffset],
+    kept: Collection[str] = (),
+) -> Past:
+    """Return how far a job has come by its committed offsets, and whether a replay can come to the same state.
+
+    Args:
+        topology: Of the job.
+        broker: Where its topics are.
+        committed: The offsets of its group.
+        kept: Sources of which nothing can have been removed, whatever their first offset: files.
+    """
     notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
     sources = {topic for sub in topology.sub_topologies for topic in sub.source_topics}
     marks = {place: note.mark for place, note in notes.items() if place.topic in sources and note.mark is not None}
@@ -166,11 +178,11 @@ def past_of(topology: Topology, broker: Broker, committed: Mapping[TopicPartitio
         marks=past.marks,
         partition_counts=past.partition_counts,
         finished=past.finished,
-        obstacle=_obstacle(topology, broker, past, number),
+        obstacle=_obstacle(topology, broker, past, number, kept),
     )
 
 
-def _obstacle(topology: Topology, broker: Broker, past: Past, number: int) -> str:
+def _obstacle(topology: Topology, broker: Broker, past: Past, number: int, kept: Collection[str]) -> str:
     if not number:
         return "the job has not run"
     if number > 1:
@@ -181,7 +193,7 @@ def _obstacle(topology: Topology, broker: Broker, past: Past, number: int) -> st
     if broker.group(topology.job).members():
         return "workers of the job are running"
     firsts = broker.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))
-    removed = [place for place, first in firsts.items() if first > 0]
+    removed = [place for place, first in firsts.items() if first > 0 and place.topic not in kept]
     if removed:
         return f"records were removed from the start of {removed[0]}: it begins at offset {firsts[removed[0]]}"
     unread = unread_places(topology, broker)

@@ -10,7 +10,7 @@ been, so that each store can be compared with what it was. Whatever came to the 
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
@@ -55,6 +55,7 @@ class ReplayEnvironment:
         clock: Measures.
         told: Called now and then.
         observe: Told each step's name before it.
+        kept: Sources of which nothing can have been removed: files.
     """
 
     broker: Broker
@@ -64,6 +65,7 @@ class ReplayEnvironment:
     clock: Clock
     told: Callable[[RebuildProgress], None] = lambda _: None
     observe: Observe = unobserved
+    kept: Collection[str] = ()
 
 
 def emptied_topics(topology: Topology, broker: Broker) -> list[str]:
@@ -112,6 +114,11 @@ class Replay:
             if self._producer is not None:
                 self._producer.close()
         return self._comparisons
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run that was replayed is a bounded one, and has ended; known once all steps were taken."""
+        return self._known.past.finished
 
     def check_alone(self) -> None:
         """Refuse while workers of the job run."""
@@ -265,7 +272,7 @@ class Replay:
         # Not asked of the group: after an outage of all of Kafka's brokers its answer may be an older one.
         source = next(topic for sub in self._topology.sub_topologies for topic in sub.source_topics)
         committed = self._open_producer.committed(self._job, TopicPartition(source, 0))
-        past = past_of(self._topology, self._broker, committed)
+        past = past_of(self._topology, self._broker, committed, self._environment.kept)
         if not past.marks:
             raise ConfigError(f"job {self._job} has not run: there is nothing to replay", hint="streamkit run JOB")
         starts = dict(self._broker.admin.list_offsets(dict.fromkeys(past.ends, self._begin)))

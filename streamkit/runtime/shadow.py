@@ -5,6 +5,7 @@ scratch log behind it, a job can be run again without writing anything where it 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from streamkit.broker import (
     LAST_STABLE,
@@ -18,7 +19,7 @@ from streamkit.broker import (
 )
 from streamkit.broker.forwarding import ForwardingAdmin, ForwardingBroker
 from streamkit.log import decode, encode, parse_header, place
-from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.records import EncodedRecords, PlacedRecords, RecordColumns, TopicPartition
 
 __all__ = ["ShadowBroker"]
 
@@ -78,8 +79,30 @@ class _ShadowFetcher:
         self._rest.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Below:
+    """Records of a file below an offset; see `PlacedRecords`."""
+
+    records: PlacedRecords
+    end_offset: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.records.size_bytes
+
+    def read(self) -> RecordColumns:
+        return self.records.read().below(self.end_offset)
+
+
 def _cut(fetched: Fetched, end_offset: int) -> Fetched:
     """Leave out the records at and beyond an offset."""
+    if fetched.in_place is not None:
+        return replace(
+            fetched,
+            in_place=_Below(records=fetched.in_place, end_offset=end_offset),
+            next_offset=min(fetched.next_offset, end_offset),
+            end_offset=end_offset,
+        )
     batches: list[bytes] = []
     for batch in fetched.record_batches:
         header = parse_header(batch)

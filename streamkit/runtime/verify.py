@@ -5,7 +5,7 @@ directory is only looked at. Nothing is written where the job lives, and nobody 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 import orjson
@@ -60,12 +60,15 @@ class Verification:
         # No job can have this name.
         self._scratch = f"{state_dir}/{topology.job}@verify"
 
-    def run(self, told: Callable[[RebuildProgress], None], *, shadow: bool = True) -> list[Comparison]:
+    def run(
+        self, told: Callable[[RebuildProgress], None], *, shadow: bool = True, kept: Collection[str] = ()
+    ) -> list[Comparison]:
         """Compare each store of each task with its changelog, its state directory and a replay.
 
         Args:
             told: Called now and then.
             shadow: Whether the inputs are run again.
+            kept: Sources of which nothing can have been removed: files.
 
         Raises:
             ConfigError: The job is being replayed.
@@ -77,7 +80,7 @@ class Verification:
         check_not_replayed(self._topology.job, self._broker.admin.describe_topics())
         with self._scratch_held():
             committed = self._broker.group(self._topology.job).committed()
-            past = past_of(self._topology, self._broker, committed)
+            past = past_of(self._topology, self._broker, committed, kept)
             restored = self._restore(told)
             comparisons = [_with_changelog(store) for one in restored for store in one.stores]
             comparisons += [found for one in restored for found in self._with_state(one)]

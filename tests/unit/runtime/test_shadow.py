@@ -1,9 +1,13 @@
 """Sources end where they are told; nothing is written where they are."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import pytest
 
-from streamkit.broker import EARLIEST, LAST_STABLE, LATEST, Broker, open_broker
-from streamkit.log import decode
+from streamkit.broker import EARLIEST, LAST_STABLE, LATEST, Broker, Fetched, Fetcher, Isolation, open_broker
+from streamkit.broker.forwarding import ForwardingBroker
+from streamkit.log import DecodedRecords, decode
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.shadow import ShadowBroker
 
@@ -82,3 +86,50 @@ def test_what_is_made_written_and_removed_is_in_the_rest_alone() -> None:
     assert shadow.admin.log_id() == rest.admin.log_id() != sources.admin.log_id()
     shadow.admin.delete_topic("other")
     assert set(shadow.admin.describe_topics()) == {"source"}
+
+
+def test_records_of_a_file_are_read_to_the_end_and_no_further() -> None:
+    records = decode(filled().fetcher().fetch({SOURCE: 0}, wait_ms=0, bytes_max=10**6)[0].record_batches)
+    fetched = Fetched(
+        topic_partition=SOURCE, record_batches=(), next_offset=10, end_offset=10, in_place=InFile(records=records)
+    )
+    rest = open_broker("memory://")
+    rest.admin.create_topic("source", 1)
+    shadow = ShadowBroker(OneFetch(filled(), fetched), rest, {SOURCE: 6})
+    (found,) = shadow.fetcher().fetch({SOURCE: 0}, wait_ms=0, bytes_max=1)
+    assert (found.next_offset, found.end_offset, found.size_bytes) == (6, 6, 50)
+    assert found.in_place is not None
+    assert found.in_place.read().offsets.tolist() == list(range(6))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFile:
+    """Records that lie in place, of 50 bytes."""
+
+    records: DecodedRecords
+    size_bytes: int = 50
+
+    def read(self) -> DecodedRecords:
+        return self.records
+
+
+class OneFetch(ForwardingBroker):
+    """A broker whose fetchers return one thing."""
+
+    def __init__(self, beneath: Broker, fetched: Fetched) -> None:
+        super().__init__(beneath, beneath.admin)
+        self._fetched = fetched
+
+    def fetcher(self, isolation: Isolation = "read_committed") -> Fetcher:
+        return _Constant(self._fetched)
+
+
+class _Constant:
+    def __init__(self, fetched: Fetched) -> None:
+        self._fetched = fetched
+
+    def fetch(self, positions: Mapping[TopicPartition, int], *, wait_ms: float, bytes_max: int) -> Sequence[Fetched]:
+        return [self._fetched]
+
+    def close(self) -> None:
+        pass
