@@ -5,7 +5,7 @@ from typing import Protocol
 
 from streamkit.runtime import Progress, Summary
 
-__all__ = ["Rate", "Reporter", "end_of", "line_of", "size_text"]
+__all__ = ["Pace", "Reporter", "end_of", "line_of", "size_text"]
 
 
 class Reporter(Protocol):
@@ -20,25 +20,42 @@ class Reporter(Protocol):
         ...
 
 
-class Rate:
-    """Records a second since the last look."""
+class Pace:
+    """How fast a run reads, and how far it is if it ends.
 
-    def __init__(self) -> None:
+    Args:
+        ends: Whether it ends. Then what it lags behind at first is what there is to read.
+    """
+
+    def __init__(self, *, ends: bool) -> None:
         """Begin with the run."""
-        self._records, self._seconds = 0, 0.0
+        self._ends, self._records, self._seconds = ends, 0, 0.0
+        self._most_lag, self._most_seconds = 0, 0.0
 
-    def of(self, progress: Progress) -> float:
-        """Return the rate, and begin the next interval."""
+    def of(self, progress: Progress) -> str:
+        """Return it as text: the rate since the last call, the lag, the share that is read, and the time left."""
         records, seconds = progress.records_in - self._records, progress.seconds - self._seconds
         self._records, self._seconds = progress.records_in, progress.seconds
-        return records / seconds if seconds > 0 else 0.0
+        rate = records / seconds if seconds > 0 else 0.0
+        return f"{rate:,.0f} records/s, lag {progress.lag:,}" + (self._way(progress) if self._ends else "")
+
+    def _way(self, progress: Progress) -> str:
+        # More than at first where tasks were opened since.
+        if progress.lag >= self._most_lag:
+            self._most_lag, self._most_seconds = progress.lag, progress.seconds
+        read = self._most_lag - progress.lag
+        share = 100 * read // self._most_lag if self._most_lag else 100
+        if not read:
+            return f" ({share} %)"
+        left = (progress.seconds - self._most_seconds) * progress.lag / read
+        return f" ({share} %), {left:,.0f} s left"
 
 
-def line_of(job: str, progress: Progress, rate: float) -> str:
+def line_of(job: str, progress: Progress, pace: str) -> str:
     """Return how a run is going, in one line."""
     watermark = "none yet" if progress.watermark_ms is None else _moment(progress.watermark_ms)
     return (
-        f"{job}: {progress.records_in:,} records in, {rate:,.0f} records/s, lag {progress.lag:,}, "
+        f"{job}: {progress.records_in:,} records in, {pace}, "
         f"watermark {watermark}, late {progress.late:,}, state {size_text(progress.state_bytes)}"
     )
 

@@ -7,18 +7,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from streamkit.cli.lines import Rate, Reporter, end_of, line_of
+from streamkit.cli.lines import Pace, Reporter, end_of, line_of
 from streamkit.runtime import Progress, Summary
 
 __all__ = ["changing_line", "live_reporter"]
 
 
 @contextlib.contextmanager
-def live_reporter(job: str) -> Iterator[Reporter]:
+def live_reporter(job: str, *, ends: bool) -> Iterator[Reporter]:
     """Give a reporter that owns the terminal's last line."""
     console = Console()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
-        yield _LiveReporter(job, live, console)
+        yield _LiveReporter(job, live, console, Pace(ends=ends))
 
 
 @contextlib.contextmanager
@@ -31,11 +31,11 @@ def changing_line() -> Iterator[Callable[[str], None]]:
 class _LiveReporter:
     """Progress is one line; the summary stays."""
 
-    def __init__(self, job: str, live: Live, console: Console) -> None:
-        self._job, self._live, self._console, self._rate = job, live, console, Rate()
+    def __init__(self, job: str, live: Live, console: Console, pace: Pace) -> None:
+        self._job, self._live, self._console, self._pace = job, live, console, pace
 
     def progress(self, progress: Progress) -> None:
-        self._live.update(Text(line_of(self._job, progress, self._rate.of(progress))))
+        self._live.update(Text(line_of(self._job, progress, self._pace.of(progress))))
 
     def summary(self, summary: Summary) -> None:
         self._live.stop()

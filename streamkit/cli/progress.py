@@ -8,7 +8,7 @@ from typing import Final
 import click
 import orjson
 
-from streamkit.cli.lines import Rate, Reporter, end_of, line_of
+from streamkit.cli.lines import Pace, Reporter, end_of, line_of
 from streamkit.runtime import Progress, Summary
 
 __all__ = ["reporter_for"]
@@ -17,18 +17,18 @@ _PLAIN_SECONDS: Final = 5.0
 
 
 @contextlib.contextmanager
-def reporter_for(job: str, *, as_json: bool) -> Iterator[Reporter]:
-    """Give the reporter that fits where standard output goes."""
+def reporter_for(job: str, *, as_json: bool, ends: bool) -> Iterator[Reporter]:
+    """Give the reporter that fits where standard output goes; `ends` says whether the run is a bounded one."""
     if as_json:
         yield _JsonReporter()
     elif sys.stdout.isatty():
         # Loaded for terminals only: in a pipe the worker starts a tenth of a second sooner without it.
         from streamkit.cli.live import live_reporter
 
-        with live_reporter(job) as reporter:
+        with live_reporter(job, ends=ends) as reporter:
             yield reporter
     else:
-        yield _PlainReporter(job)
+        yield _PlainReporter(job, Pace(ends=ends))
 
 
 class _JsonReporter:
@@ -68,13 +68,13 @@ class _JsonReporter:
 class _PlainReporter:
     """A line every few seconds, and the summary."""
 
-    def __init__(self, job: str) -> None:
-        self._job, self._rate, self._shown_seconds = job, Rate(), 0.0
+    def __init__(self, job: str, pace: Pace) -> None:
+        self._job, self._pace, self._shown_seconds = job, pace, 0.0
 
     def progress(self, progress: Progress) -> None:
         if progress.seconds - self._shown_seconds >= _PLAIN_SECONDS:
             self._shown_seconds = progress.seconds
-            click.echo(line_of(self._job, progress, self._rate.of(progress)))
+            click.echo(line_of(self._job, progress, self._pace.of(progress)))
 
     def summary(self, summary: Summary) -> None:
         click.echo(end_of(self._job, summary))

@@ -102,7 +102,11 @@ def run(  # noqa: PLR0913  # a parameter an option
         arguments += ["--state-dir", state_dir] if state_dir is not None else []
         ids = [f"{host}-{number}" for number in range(workers)]
         sys.exit(_run_workers(topology, url, options, (arguments, ids), as_json=as_json))
-    told = contextlib.nullcontext(ChildReporter()) if child else reporter_for(topology.job, as_json=as_json)
+    told = (
+        contextlib.nullcontext(ChildReporter())
+        if child
+        else reporter_for(topology.job, as_json=as_json, ends=options.bounded)
+    )
     if bindings:
         with told as reporter:
             _run_files(topology, bindings, url, replace(options, state_dir=state_dir), reporter)
@@ -137,7 +141,7 @@ def _run_workers(
     """Fix the run here, so that a child that comes late cannot begin another one, and leave it to the children."""
     with opened(url) as broker:
         plan = prepare(topology, broker, options, unchecked)
-    with reporter_for(topology.job, as_json=as_json) as reporter:
+    with reporter_for(topology.job, as_json=as_json, ends=options.bounded) as reporter:
         if plan.finished:
             nothing = Summary(records_in=0, records_out=0, late=0, seconds=0.0, finished=True, already_finished=True)
             reporter.summary(nothing)

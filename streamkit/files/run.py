@@ -79,8 +79,8 @@ class FileRun:
     """One run over files, begun or gone on with.
 
     Raises:
-        ConfigError: An output exists or cannot be, or an input or the job has changed since the run began, or it has not
-            begun and must have. Nothing was made.
+        ConfigError: An output exists or cannot be, or an input or the job has changed since the run began, or it has
+            not begun and must have. Nothing was made.
         LogLockedError: Another process is at this run.
     """
 

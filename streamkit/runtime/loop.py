@@ -118,6 +118,19 @@ class Loop:
         """Source records that this worker's tasks still have to read, as of the last fetch."""
         return sum(sum(runner.lags.values()) for runner in self._crew.running.values())
 
+    @property
+    def left(self) -> int:
+        """The lag, and what was fetched and waits to be computed."""
+        waiting = 0
+        for runner in self._crew.running.values():
+            positions = runner.task.positions()
+            waiting += sum(
+                max(0, self._read.get(place, position) - position)
+                for place, position in positions.items()
+                if place in runner.lags
+            )
+        return self.lag + waiting
+
     def _tend(self) -> None:
         busy = {runner.plan.task_id for runner in self._computing.values()}
         busy |= {runner.plan.task_id for runner, _ in self._committing.values()}

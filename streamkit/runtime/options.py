@@ -69,7 +69,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How a run is going; records are of this run, `lag` counts the source records still to read."""
+    """How a run is going; records are of this run, `lag` counts source records (of a file bytes) to compute."""
 
     records_in: int
     records_out: int

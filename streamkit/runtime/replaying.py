@@ -1,6 +1,7 @@
 """Runs the inputs of a job again, to the offsets where the job has been, and no further."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -53,25 +54,27 @@ class Rerun:
             StreamkitError: What stops a worker. Run again, it goes on from what was committed.
         """
         broker = ShadowBroker(self.sources, self.rest, self.past.ends)
+        committed = self.rest.group(self.topology.job).committed()
+        total_count = sum(end - min(committed[place].offset, end) for place, end in self.past.ends.items())
+        tell = functools.partial(self._tell, total_count)
         options = replace(self.options, bounded=self.past.bounded)
         worker = Worker(self.topology, broker, options=options, fs=self.fs, clock=self.clock)
         stop = threading.Event()
         if self.past.finished:
-            worker.run(stop, self._tell)
+            worker.run(stop, tell)
             return
         watch = _Watch(self.topology, broker, self.past.ends, stop, self.clock)
         watch.start()
         try:
-            worker.run(stop, self._tell)
+            worker.run(stop, tell)
         finally:
             watch.end()
 
-    def _tell(self, progress: Progress) -> None:
-        total_count = progress.lag + progress.records_in
+    def _tell(self, total_count: int, progress: Progress) -> None:
         self.told(
             RebuildProgress(
                 doing="running the inputs again",
-                done_count=progress.records_in,
+                done_count=max(0, total_count - progress.lag),
                 total_count=total_count,
                 seconds=progress.seconds,
             )

@@ -91,7 +91,7 @@ class Worker:
         try:
             with Crew(plan, environment, membership) as self._crew:
                 loop = Loop(self._crew, self._broker, self._loop_options(plan), self._clock, self._skew_max_ms())
-                loop.run(stop, lambda: told(self._progress(started_ms, loop.lag)))
+                loop.run(stop, lambda: told(self._progress(started_ms, loop.left)))
         finally:
             # Only now: whoever gets a task next finds its directory given back.
             membership.leave()
