@@ -1,6 +1,7 @@
 """RocksDB's own ways: damage, locks, stalls, and the death of the process."""
 
 import json
+import random
 import re
 import shutil
 import signal
@@ -346,3 +347,22 @@ def test_a_killed_process_leaves_an_exact_state_not_older_than_its_last_flush(tm
     position = int(pairs.pop(POSITION_KEY, b"0"))
     assert flushed <= position <= written + 1
     assert pairs == state_after(position)
+
+
+# --- tables
+
+
+@pytest.mark.parametrize("length_max", [3, 8, 9, 16, 32, 33, 80])
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_table_has_its_keys_in_the_order_of_bytes(tmp_path: Path, length_max: int, *, equal: bool) -> None:
+    """RocksDB refuses a table whose keys are not in order; zeros at the end of a key are a part of it."""
+    rng = random.Random(length_max)
+    values: dict[bytes, bytes | None] = {}
+    while len(values) < 3_000:
+        key = rng.randbytes(length_max if equal else rng.randrange(length_max + 1))
+        for one in (key, key.replace(key[-1:], b"\0")) if equal else (key, key[:-1] + b"\0", key[:-1]):
+            values[one] = None if rng.random() < 0.1 else b"of %s" % one
+    store = open_store(tmp_path / "db")
+    store.ingest(values)
+    assert list(store.scan(*EVERYTHING)) == sorted((key, value) for key, value in values.items() if value is not None)
+    store.close()
