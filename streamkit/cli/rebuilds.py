@@ -20,8 +20,9 @@ from streamkit.cli.load import load_job
 from streamkit.errors import ConfigError
 from streamkit.files import FileRun
 from streamkit.runtime import RunOptions
+from streamkit.runtime.changelogs import RestoredStore
 from streamkit.runtime.options import BATCH_COMMIT_BYTES, BATCH_COMMIT_MS
-from streamkit.runtime.restore import RebuildProgress, RestoredStore
+from streamkit.runtime.restore import RebuildProgress
 from streamkit.topology import Topology, compile_graph
 
 __all__ = ["RebuiltJob", "as_object", "progress_shown", "rebuilt_job", "store_line"]

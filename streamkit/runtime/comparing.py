@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias
 from streamkit.broker import EARLIEST, Broker, CommittedOffset
 from streamkit.errors import DigestMismatchError
 from streamkit.records import TopicPartition
+from streamkit.runtime.changelogs import RestoredStore
 from streamkit.runtime.folding import Fault
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.position import Note, Run, RunMark
-from streamkit.runtime.restore import RestoredStore
+from streamkit.runtime.reading import read_to
 from streamkit.state import StateStore, store_range
 from streamkit.state.ranges import KeyRange, RangeDigests
 from streamkit.topology import StoreSpec, Topology

@@ -69,8 +69,9 @@ class ChangelogFold:
     Args:
         spec: The store.
         place: The partition.
-        store: Takes the tables; has nothing of this changelog yet.
-        begin_offset: The partition's first offset.
+        store: Takes the tables.
+        begin_offset: The partition's first offset, of which the store has nothing yet; None if the store has what lies
+            below the first record. Then nobody can say whether the first transaction is whole.
         complete: Whether every transaction of the task has a position here: it is the first store of its task.
         fold_bytes_max: How much is folded in memory.
     """
@@ -81,15 +82,15 @@ class ChangelogFold:
         place: TopicPartition,
         store: StateStore,
         *,
-        begin_offset: int,
+        begin_offset: int | None,
         complete: bool,
         fold_bytes_max: int = FOLD_BYTES_MAX,
     ) -> None:
         """Start with nothing folded."""
-        self.spec, self._place, self._store = spec, place, store
+        self.spec, self.place, self._store = spec, place, store
         self._begin_offset, self._complete, self._fold_bytes_max = begin_offset, complete, fold_bytes_max
         self._latest: dict[bytes, bytes | None] = {}
-        self._latest_bytes, self._first_table = 0, True
+        self._latest_bytes, self._first_table = 0, begin_offset is not None
         self._entries = EntriesDigest()
         self._transaction_keys: list[list[bytes]] = []
         self.record_count = 0
@@ -149,7 +150,7 @@ class ChangelogFold:
         return KeyRange(begin=min(map(min, self._transaction_keys)), end=max(map(max, self._transaction_keys)) + b"\0")
 
     def _note(self, reason: str, keys: KeyRange | None = None) -> None:
-        self.faults.append(Fault(store=self.spec, where=str(self._place), reason=reason, keys=keys))
+        self.faults.append(Fault(store=self.spec, where=str(self.place), reason=reason, keys=keys))
 
     def _take_position(self, offset: int, value: bytes | None) -> None:
         try:
@@ -200,4 +201,4 @@ class ChangelogFold:
 
     def _compacted(self, offset: int) -> bool:
         """Return whether offsets are missing below the first position: compaction, or an aborted transaction."""
-        return offset - self._begin_offset != self.record_count - 1
+        return self._begin_offset is None or offset - self._begin_offset != self.record_count - 1

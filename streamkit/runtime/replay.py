@@ -21,6 +21,7 @@ from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Off
 from streamkit.errors import ConfigError, DigestMismatchError, StoreDamagedError, UnknownTopicError
 from streamkit.records import TopicPartition
 from streamkit.runtime.build import task_id, transactional_id
+from streamkit.runtime.changelogs import RestoredStore, StatefulTask, stateful_tasks
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.comparing import Comparison, compare_stores, past_of
 from streamkit.runtime.dead_letters import keep_receipts
@@ -29,7 +30,7 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Position
 from streamkit.runtime.replay_plan import ReplayJournal, ReplayPlan, StoreBefore
 from streamkit.runtime.replaying import Rerun
-from streamkit.runtime.restore import RebuildProgress, RestoredStore, Restorer, StatefulTask, stateful_tasks
+from streamkit.runtime.restore import RebuildProgress, Restorer
 from streamkit.runtime.setup import count_tasks
 from streamkit.runtime.shards import list_shards
 from streamkit.seams import Clock, FileSystem

@@ -15,8 +15,8 @@ from streamkit.broker import Broker, Producer
 from streamkit.errors import ConfigError
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.comparing import Past
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.position import Run, RunMark
+from streamkit.runtime.reading import read_to
 from streamkit.state.ranges import RangeDigests
 from streamkit.topology.names import replay_topic
 

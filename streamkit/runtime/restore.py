@@ -9,35 +9,28 @@ restored store brings it forward.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import orjson
 
-from streamkit.broker import EARLIEST, LAST_STABLE, Broker, Fetcher
-from streamkit.errors import CorruptBatchError, DigestMismatchError, UnknownTopicError
+from streamkit.broker import EARLIEST, LAST_STABLE, Broker
+from streamkit.errors import CorruptBatchError, DigestMismatchError
 from streamkit.records import TopicPartition
-from streamkit.runtime.build import task_id
+from streamkit.runtime.changelogs import RestoredStore, StatefulTask, check_right, fold_task, stateful_tasks
 from streamkit.runtime.commit import stamp_of
-from streamkit.runtime.folding import ChangelogFold, Fault
-from streamkit.runtime.opening import read_to
-from streamkit.runtime.position import Position
 from streamkit.seams import Clock, FileSystem
 from streamkit.state import (
     POSITION_KEY,
     Changes,
-    Digest,
     RocksDBResources,
     RocksDBStore,
     StateDirectory,
     StateStore,
-    store_range,
 )
-from streamkit.state.ranges import RangeDigests
-from streamkit.topology import StoreSpec, SubTopology, Topology
-from streamkit.topology.left_behind import LEFT_HINT, left_behind, said_of
+from streamkit.topology import Topology
 
-__all__ = ["RebuildProgress", "RestoredStore", "Restorer", "StatefulTask", "check_right", "stateful_tasks"]
+__all__ = ["RebuildProgress", "Restorer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,74 +55,6 @@ class RebuildProgress:
         if not self.done_count:
             return None
         return self.seconds * (self.total_count - self.done_count) / self.done_count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatefulTask:
-    """One task with stores."""
-
-    sub: SubTopology
-    partition: int
-
-    @property
-    def task_id(self) -> str:
-        """Its id."""
-        return task_id(self.sub.index, self.partition)
-
-    def places(self) -> dict[TopicPartition, StoreSpec]:
-        """Return its changelog partitions, that of the first store first."""
-        return {TopicPartition(spec.changelog_topic, self.partition): spec for spec in self.sub.stores}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoredStore:
-    """What one store of one task became.
-
-    Args:
-        task: Id of the task.
-        spec: The store.
-        ranges: Digests of its contents.
-        said: The digest that the last position of its changelog says; None if there is none, or none of the store.
-        position: That position.
-        record_count: How many records the changelog partition had.
-        faults: What is wrong with them.
-    """
-
-    task: str
-    spec: StoreSpec
-    ranges: RangeDigests
-    said: Digest | None
-    position: Position | None
-    record_count: int
-    faults: Sequence[Fault]
-
-    @property
-    def right(self) -> bool:
-        """Whether the changelog is whole and the contents are what its last position says."""
-        return not self.faults and (self.said is None or self.said == self.ranges.total)
-
-
-def stateful_tasks(topology: Topology, broker: Broker) -> list[StatefulTask]:
-    """Return the tasks of a job that have stores, in their order.
-
-    Raises:
-        UnknownTopicError: A changelog topic does not exist: the job has not run, or a store was renamed since.
-    """
-    topics = broker.admin.describe_topics()
-    left = left_behind(topology, topics)
-    tasks = []
-    for sub in topology.sub_topologies:
-        for spec in sub.stores:
-            if spec.changelog_topic not in topics:
-                raise UnknownTopicError(
-                    f"the changelog topic {spec.changelog_topic!r} of job {topology.job!r} does not exist",
-                    detail=said_of(left),
-                    hint=LEFT_HINT if left else "it is made by the first run: streamkit run JOB",
-                )
-        if sub.stores:
-            count = topics[sub.stores[0].changelog_topic].partition_count
-            tasks += [StatefulTask(sub=sub, partition=partition) for partition in range(count)]
-    return tasks
 
 
 class Restorer:
@@ -170,7 +95,7 @@ class Restorer:
             DigestMismatchError: A changelog is not what was written to it. The state of that task and of those behind
                 it is as it was.
 
-        Cost: 2 us a record of 116 B, and 0.5 us a key for its digest; memory for 64 MiB of entries.
+        Cost: that of `fold_task`.
         """
         restored = []
         for task in self.tasks():
@@ -209,53 +134,29 @@ class Restorer:
 
     def fold(self, task: StatefulTask, store: StateStore) -> list[RestoredStore]:
         """Fold the changelogs of a task into an empty store, and stamp it with the place that it stands for."""
-        folds = []
-        with contextlib.closing(self._broker.fetcher("read_committed")) as fetcher:
-            for number, (place, spec) in enumerate(task.places().items()):
-                begin_offset = self._broker.admin.list_offsets({place: EARLIEST})[place]
-                fold = ChangelogFold(spec, place, store, begin_offset=begin_offset, complete=number == 0)
-                self._read(fetcher, place, fold, begin_offset)
-                folds.append((place, spec, fold))
-        places = {place.topic: fold.stamp_place for place, _, fold in folds if fold.stamp_place is not None}
-        positions = [fold.position for _, _, fold in folds if fold.position is not None]
-        if positions:
-            newest = max(positions, key=lambda position: position.transaction)
-            self._stamp(store, places, newest)
-        return [self._restored(task, spec, fold, store) for _, spec, fold in folds]
+        place = next(iter(task.places()))
 
-    def _read(self, fetcher: Fetcher, place: TopicPartition, fold: ChangelogFold, begin_offset: int) -> None:
-        offset = begin_offset
+        def told(reading: TopicPartition, count: int) -> None:
+            nonlocal place
+            place = reading
+            self._done_count += count
+            self._tell(place)
+
         try:
-            for records in read_to(self._broker, fetcher, place, begin_offset):
-                fold.take(records)
-                self._done_count += int(records.offsets[-1]) + 1 - offset
-                offset = int(records.offsets[-1]) + 1
-                self._tell(place)
+            with contextlib.closing(self._broker.fetcher("read_committed")) as fetcher:
+                folded = fold_task(task, store, self._broker, fetcher, told)
         except CorruptBatchError as error:
             raise DigestMismatchError(
-                f"the changelog {place} of store {fold.spec.name} is damaged: {error.primary}",
+                f"the changelog {place} of store {task.places()[place].name} is damaged: {error.primary}",
                 detail=error.detail,
                 hint="streamkit replay JOB computes state and changelog anew from the inputs",
             ) from error
-        fold.end()
-
-    def _stamp(self, store: StateStore, places: Mapping[str, tuple[int, int]], position: Position) -> None:
-        said = orjson.dumps(position.to_json())
-        stamp = stamp_of(self._broker.admin.log_id(), places, said, now_ms=self._clock.now_ms())
-        store.write(Changes(values={POSITION_KEY: stamp}))
-        store.flush()
-
-    def _restored(self, task: StatefulTask, spec: StoreSpec, fold: ChangelogFold, store: StateStore) -> RestoredStore:
-        text = None if fold.position is None else fold.position.digests.get(spec.name)
-        return RestoredStore(
-            task=task.task_id,
-            spec=spec,
-            ranges=RangeDigests.of(store.scan(*store_range(spec.index))),
-            said=None if text is None else Digest.from_text(text),
-            position=fold.position,
-            record_count=fold.record_count,
-            faults=tuple(fold.faults),
-        )
+        if folded.position is not None:
+            said = orjson.dumps(folded.position.to_json())
+            stamp = stamp_of(self._broker.admin.log_id(), folded.places, said, now_ms=self._clock.now_ms())
+            store.write(Changes(values={POSITION_KEY: stamp}))
+            store.flush()
+        return list(folded.stores)
 
     def _tell(self, place: TopicPartition) -> None:
         self._told(
@@ -266,22 +167,3 @@ class Restorer:
                 seconds=(self._clock.monotonic_ms() - self._began_ms) / 1000,
             )
         )
-
-
-def check_right(store: RestoredStore) -> None:
-    """Raise unless a store is what its changelog's last position says, and the changelog is whole.
-
-    Raises:
-        DigestMismatchError: It is not.
-    """
-    if store.right:
-        return
-    hint = "streamkit verify JOB says more; streamkit replay JOB computes state and changelog anew from the inputs"
-    if store.faults:
-        raise DigestMismatchError(str(store.faults[0]), hint=hint)
-    assert store.said is not None, "without it there is nothing to differ from"
-    raise DigestMismatchError(
-        f"store {store.spec.name} of task {store.task} is not what its changelog says",
-        detail=f"its contents have the digest {store.ranges.total.to_text()}, the position says {store.said.to_text()}",
-        hint=hint,
-    )

@@ -12,12 +12,13 @@ import orjson
 
 from streamkit.broker import EARLIEST, Broker, open_broker
 from streamkit.errors import StoreDamagedError, StoreInUseError
+from streamkit.runtime.changelogs import RestoredStore, StatefulTask
 from streamkit.runtime.comparing import Comparison, Past, Side, compare_stores, past_of
 from streamkit.runtime.folding import Fault
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Position
 from streamkit.runtime.replaying import Rerun
-from streamkit.runtime.restore import RebuildProgress, RestoredStore, Restorer, StatefulTask
+from streamkit.runtime.restore import RebuildProgress, Restorer
 from streamkit.runtime.setup import check_not_replayed
 from streamkit.seams import Clock, FileSystem
 from streamkit.state import POSITION_KEY, Digest, RocksDBResources, RocksDBStore, store_range

@@ -14,9 +14,9 @@ from streamkit.errors import UnknownStoreError, UnknownTopicError
 from streamkit.graph import Aggregation, Filter, MapValues, Node, Sink, Source, Typed, Window, to_ms
 from streamkit.records import EncodedRecords, TopicPartition, Windowed
 from streamkit.runtime.commit import Observe
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.operators.aggregate import AggregateOperator
 from streamkit.runtime.options import Guarantee, RunOptions
+from streamkit.runtime.reading import read_to
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores

@@ -17,7 +17,7 @@ from streamkit.graph.nodes import OnError
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Summary, Worker
 from streamkit.runtime.dead_letters import read_letters
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.seams import MemoryFileSystem, SystemClock
 from streamkit.topology import compile_graph
 

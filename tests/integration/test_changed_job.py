@@ -15,7 +15,7 @@ from streamkit.errors import TaskCorruptedError, TopologyError, UnknownTopicErro
 from streamkit.log import decode
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Worker
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.runtime.restore import stateful_tasks
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph

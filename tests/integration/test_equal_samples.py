@@ -28,7 +28,7 @@ from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Worker
 from streamkit.runtime.comparing import check_equal, unread_places
 from streamkit.runtime.keys_check import topics_read_by_key
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.runtime.replay import Replay, ReplayEnvironment
 from streamkit.runtime.verify import Verification
 from streamkit.seams import SeededRng, SystemClock, SystemFileSystem

@@ -18,7 +18,7 @@ from streamkit.records import EncodedRecords, Header, TopicPartition
 from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
 from streamkit.runtime.commit import COMMIT_STEPS, Observe, unobserved
 from streamkit.runtime.dead_letters import DeadLetter, read_letters, retry_letters
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.runtime.replay import REPLAY_STEPS, Replay, ReplayEnvironment
 from streamkit.seams import MemoryFileSystem, SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph

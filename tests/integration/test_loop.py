@@ -26,7 +26,7 @@ from streamkit.runtime import RunOptions
 from streamkit.runtime.build import unchecked
 from streamkit.runtime.crew import Crew
 from streamkit.runtime.loop import Loop
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores, Stores

@@ -11,8 +11,9 @@ from streamkit.broker import LAST_STABLE
 from streamkit.errors import DigestMismatchError, StoreInUseError, UnknownTopicError
 from streamkit.log import decode
 from streamkit.records import TopicPartition
+from streamkit.runtime.changelogs import stateful_tasks
 from streamkit.runtime.folding import ChangelogFold
-from streamkit.runtime.restore import Restorer, stateful_tasks
+from streamkit.runtime.restore import Restorer
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.state import POSITION_KEY, MemoryStore, RocksDBResources, RocksDBStore, StateDirectory
 

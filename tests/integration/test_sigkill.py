@@ -18,8 +18,8 @@ import pytest
 
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, open_broker
 from streamkit.records import EncodedRecords, TopicPartition
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.position import Note
+from streamkit.runtime.reading import read_to
 from streamkit.state import POSITION_KEY, RocksDBResources, RocksDBStore
 
 ROOT = Path(__file__).resolve().parents[2]

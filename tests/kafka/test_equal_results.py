@@ -20,7 +20,7 @@ from streamkit.broker import LATEST, Broker, open_broker
 from streamkit.broker.partitioner import partition_of
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import Guarantee, Summary
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.topology import Topology, compile_graph
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

@@ -26,7 +26,7 @@ from streamkit.broker.kafka.transactions import TransactionCoordinator
 from streamkit.errors import BrokerUnavailableError, CommitFailedError, StreamkitError
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import opening
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.seams import SystemClock
 
 pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.slow, pytest.mark.process]

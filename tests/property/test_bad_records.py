@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from streamkit import EventTime, Job, Tumbling, agg
 from streamkit.graph.nodes import OnError
 from streamkit.records import TopicPartition
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.testing import TestDriver
 
 pytestmark = pytest.mark.slow

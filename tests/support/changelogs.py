@@ -13,8 +13,8 @@ from streamkit.broker import LAST_STABLE, Broker, open_broker
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Summary, Worker
 from streamkit.runtime.comparing import unread_places
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.position import Position
+from streamkit.runtime.reading import read_to
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.state import POSITION_KEY, Digest, EntriesDigest, store_key
 from streamkit.topology import Topology, compile_graph

@@ -17,8 +17,8 @@ from streamkit.broker import LATEST, open_broker
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.build import unchecked
 from streamkit.runtime.comparing import Past
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.options import Guarantee, RunOptions
+from streamkit.runtime.reading import read_to
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.shadow import ShadowBroker

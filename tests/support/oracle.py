@@ -18,7 +18,7 @@ import orjson
 
 from streamkit.broker import LAST_STABLE, LATEST, Broker
 from streamkit.records import TopicPartition
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.state import POSITION_KEY
 
 SHOWN_MAX: Final = 5

@@ -7,8 +7,8 @@ from workers import until
 
 from streamkit.broker import LAST_STABLE, LATEST, Broker
 from streamkit.records import TopicPartition
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.position import Position
+from streamkit.runtime.reading import read_to
 from streamkit.state import POSITION_KEY
 from streamkit.topology import Topology
 

@@ -14,7 +14,7 @@ from streamkit import Job
 from streamkit.broker import Broker
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Summary, Worker
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import compile_graph
 

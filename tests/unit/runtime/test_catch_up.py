@@ -13,7 +13,7 @@ from streamkit import Job, Tumbling, agg
 from streamkit.broker import EARLIEST
 from streamkit.records import TopicPartition
 from streamkit.runtime import Guarantee
-from streamkit.runtime.opening import read_to
+from streamkit.runtime.reading import read_to
 from streamkit.state import POSITION_KEY
 from streamkit.testing import TestDriver
 

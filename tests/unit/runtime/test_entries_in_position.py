@@ -6,8 +6,8 @@ import orjson
 from scenarios import SCENARIOS, Rows
 
 from streamkit.records import TopicPartition
-from streamkit.runtime.opening import read_to
 from streamkit.runtime.position import Position
+from streamkit.runtime.reading import read_to
 from streamkit.state import POSITION_KEY, EntriesDigest
 
 ROWS: list[Rows] = [[("a", 1, 10), ("b", 2, 25), ("a", 3, 90)], [("c", 4, 15), ("a", 5, 95), ("b", 6, 200)]]
