@@ -6,21 +6,22 @@ differ but why they cannot be compared.
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from streamkit.broker import EARLIEST, Broker, CommittedOffset
 from streamkit.errors import DigestMismatchError
-from streamkit.records import TopicPartition
+from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.changelogs import RestoredStore
 from streamkit.runtime.folding import Fault
+from streamkit.runtime.operators.aggregate import RUN_BYTES
 from streamkit.runtime.position import Note, Run, RunMark
 from streamkit.runtime.reading import read_to
 from streamkit.state import StateStore, store_range
 from streamkit.state.ranges import KeyRange, RangeDigests
 from streamkit.topology import StoreSpec, Topology
 
-__all__ = ["Comparison", "Past", "Side", "check_equal", "compare_stores", "past_of", "unread_places"]
+__all__ = ["Comparison", "Past", "Side", "check_equal", "compare_stores", "contents", "past_of", "unread_places"]
 
 Side: TypeAlias = Literal["changelog", "state", "replay"]
 
@@ -66,26 +67,53 @@ def check_equal(comparisons: Iterable[Comparison]) -> None:
         )
 
 
+def contents(
+    store: StateStore, spec: StoreSpec, keys: KeyRange | None = None, *, any_run: bool = False
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the pairs of one store of a task.
+
+    Args:
+        store: Of the task.
+        spec: Which.
+        keys: Those wanted; None for all.
+        any_run: Leave out what a value says of the run that changed it last: several runs of a job say what one, made
+            of the same records, does not.
+    """
+    begin, end = store_range(spec.index)
+    if keys is not None:
+        begin, end = max(begin, keys.begin), end if keys.end is None else keys.end
+    pairs = store.scan(begin, end)
+    if not any_run or spec.windowed:
+        return pairs
+    return ((key, value[RUN_BYTES:]) for key, value in pairs)
+
+
 def compare_stores(
-    one: RestoredStore, other: StateStore, side: Side, one_store: StateStore | None = None
+    one: RestoredStore, other: StateStore, side: Side, one_store: StateStore | None = None, *, run_count: int = 1
 ) -> Comparison:
     """Compare the contents of a store with what was restored from its changelog.
 
     Args:
-        one: What was restored.
+        one: What was restored; with several runs its ranges are those of `contents` of any run.
         other: The store that is held against it, at the same position.
         side: Which it is.
         one_store: The restored store itself, so that the first key that differs can be named; without it a range is.
+        run_count: How many runs made what was restored, where one run made the other.
     """
-    begin, end = store_range(one.spec.index)
-    ranges = RangeDigests.as_in(one.ranges, other.scan(begin, end))
+    any_run = run_count > 1 and not one.spec.windowed
+    ranges = RangeDigests.as_in(one.ranges, contents(other, one.spec, any_run=any_run))
+    digest = RangeDigests.of(contents(other, one.spec)).total if any_run else ranges.total
     keys = one.ranges.first_difference(ranges)
     if keys is None:
-        return Comparison(task=one.task, spec=one.spec, side=side, equal=True, digest=ranges.total.to_text())
-    begin, end = max(begin, keys.begin), end if keys.end is None else keys.end
+        reason = f"but for which of the job's {run_count} runs changed a key last" if any_run else ""
+        return Comparison(task=one.task, spec=one.spec, side=side, equal=True, reason=reason, digest=digest.to_text())
     if one_store is not None:
-        first = first_difference(one_store.scan(begin, end), other.scan(begin, end))
-        keys = KeyRange(begin=first, end=end)
+        first = first_difference(
+            contents(one_store, one.spec, keys, any_run=any_run), contents(other, one.spec, keys, any_run=any_run)
+        )
+        keys = KeyRange(begin=first, end=keys.end or store_range(one.spec.index)[1])
+    else:
+        keys = KeyRange(begin=max(keys.begin, store_range(one.spec.index)[0]), end=keys.end)
     reason = (
         f"the {side} has {ranges.total.pair_count} keys, the changelog {one.ranges.total.pair_count}, and they differ"
     )
@@ -97,7 +125,7 @@ def compare_stores(
         equal=False,
         reason=reason,
         faults=(fault,),
-        digest=ranges.total.to_text(),
+        digest=digest.to_text(),
     )
 
 
@@ -118,6 +146,7 @@ class Past:
         marks: What its last run reads of each source partition.
         partition_counts: Of each source topic, when that run began.
         finished: Whether that run was a bounded one and has ended.
+        run_count: How many runs it has made.
         obstacle: Why a replay from the start cannot come to the same state; empty if it can.
     """
 
@@ -125,6 +154,7 @@ class Past:
     marks: Mapping[TopicPartition, RunMark]
     partition_counts: Mapping[str, int]
     finished: bool
+    run_count: int
     obstacle: str
 
     @property
@@ -171,24 +201,19 @@ def past_of(
         marks=marks,
         partition_counts={place.topic: notes[place].partition_count for place in marks},
         finished=bounded and all(note.ended_run >= number for note in notes.values()),
+        run_count=number,
         obstacle="",
     )
-    return Past(
-        ends=past.ends,
-        marks=past.marks,
-        partition_counts=past.partition_counts,
-        finished=past.finished,
-        obstacle=_obstacle(topology, broker, past, number, kept),
-    )
+    return replace(past, obstacle=_obstacle(topology, broker, past, kept))
 
 
-def _obstacle(topology: Topology, broker: Broker, past: Past, number: int, kept: Collection[str]) -> str:
-    if not number:
+def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[str]) -> str:
+    if not past.run_count:
         return "the job has not run"
-    if number > 1:
+    if any(max(mark.published_ms, mark.run.published_ms) > NEVER_MS for mark in past.marks.values()):
         return (
-            f"the job has made {number} runs; the ends of those before the last closed windows, or marked what they "
-            "changed, where one run would not have"
+            f"the job has made {past.run_count} runs, and the end of one before the last closed windows that one run "
+            "would have kept open"
         )
     if broker.group(topology.job).members():
         return "workers of the job are running"

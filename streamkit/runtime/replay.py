@@ -23,7 +23,7 @@ from streamkit.records import TopicPartition
 from streamkit.runtime.build import task_id, transactional_id
 from streamkit.runtime.changelogs import RestoredStore, StatefulTask, stateful_tasks
 from streamkit.runtime.commit import Observe, unobserved
-from streamkit.runtime.comparing import Comparison, compare_stores, past_of
+from streamkit.runtime.comparing import Comparison, Past, compare_stores, contents, past_of
 from streamkit.runtime.dead_letters import keep_receipts
 from streamkit.runtime.marks import setup_id
 from streamkit.runtime.options import RunOptions
@@ -284,7 +284,7 @@ class Replay:
             starts={place: min(start, past.ends[place]) for place, start in starts.items()},
             past=past,
             outputs=self._output_ends(),
-            stores=self._stores_before(past.obstacle),
+            stores=self._stores_before(past),
         )
 
     def _output_ends(self) -> Mapping[TopicPartition, int]:
@@ -303,9 +303,9 @@ class Replay:
         places = [TopicPartition(topic, part) for topic in sinks for part in range(there[topic].partition_count)]
         return self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
 
-    def _stores_before(self, obstacle: str) -> list[StoreBefore]:
+    def _stores_before(self, past: Past) -> list[StoreBefore]:
         """Digest what the stores are: the state that is here if it is what was committed last, else the changelogs."""
-        if obstacle:
+        if past.obstacle:
             # Nothing will be compared.
             return []
         environment = self._environment
@@ -320,15 +320,15 @@ class Replay:
             environment.fs.remove(scratch)
             environment.fs.make_dirs(scratch)
             for task in restorer.tasks():
-                here = self._state_before(task, committed[task.task_id])
-                before += here or _folded(restorer, task, f"{scratch}/{task.task_id}")
+                here = self._state_before(task, committed[task.task_id], past.run_count)
+                before += here or _folded(restorer, task, f"{scratch}/{task.task_id}", past.run_count)
         except UnknownTopicError:
             return []
         finally:
             environment.fs.remove(scratch)
         return before
 
-    def _state_before(self, task: StatefulTask, transaction: int) -> list[StoreBefore]:
+    def _state_before(self, task: StatefulTask, transaction: int, run_count: int) -> list[StoreBefore]:
         """Return what the state that is here has, nothing if it is not exactly what was committed last."""
         found: list[StoreBefore] = []
         try:
@@ -339,6 +339,8 @@ class Replay:
                     ranges = RangeDigests.of(store.scan(*store_range(spec.index)))
                     if ranges.total.to_text() != position.digests.get(spec.name, Digest().to_text()):
                         return []
+                    if run_count > 1:
+                        ranges = RangeDigests.of(contents(store, spec, any_run=True))
                     found.append(StoreBefore(task=task.task_id, store=spec.name, ranges=ranges, obstacle=""))
         except StoreDamagedError:
             return []
@@ -371,13 +373,20 @@ class Replay:
         was = RestoredStore(
             task=task, spec=spec, ranges=before.ranges, said=None, position=None, record_count=0, faults=()
         )
-        return compare_stores(was, after, "replay")
+        return compare_stores(was, after, "replay", run_count=self._known.past.run_count)
 
 
-def _folded(restorer: Restorer, task: StatefulTask, path: str) -> list[StoreBefore]:
+def _folded(restorer: Restorer, task: StatefulTask, path: str, run_count: int) -> list[StoreBefore]:
     """Return what a changelog has; one that is damaged is no obstacle to the replay, which mends it."""
     try:
-        return [_before(store) for store in restorer.build(task, path)]
+        folded = restorer.build(task, path)
+        if run_count > 1:
+            with contextlib.closing(RocksDBStore(path, resources=RocksDBResources(), read_only=True)) as made:
+                return [
+                    replace(_before(one), ranges=RangeDigests.of(contents(made, one.spec, any_run=True)))
+                    for one in folded
+                ]
+        return [_before(store) for store in folded]
     except DigestMismatchError as error:
         nothing = RangeDigests([b""], [Digest()])
         return [

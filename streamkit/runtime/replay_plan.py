@@ -121,6 +121,7 @@ def _to_json(plan: ReplayPlan) -> dict[str, Any]:
         "counts": dict(plan.past.partition_counts),
         "bounded": plan.past.bounded,
         "finished": plan.past.finished,
+        "runs": plan.past.run_count,
         "obstacle": plan.past.obstacle,
         "outputs": _offsets_json(plan.outputs),
     }
@@ -138,6 +139,7 @@ def _plan_of(data: Mapping[str, Any], stores: Sequence[Mapping[str, Any]]) -> Re
         marks={TopicPartition(topic, at): RunMark(run=run, end_offset=end) for topic, at, end in data["bounded_ends"]},
         partition_counts=data["counts"],
         finished=data["finished"],
+        run_count=data.get("runs", 1),
         obstacle=data["obstacle"],
     )
     return ReplayPlan(

@@ -13,7 +13,7 @@ import orjson
 from streamkit.broker import EARLIEST, Broker, open_broker
 from streamkit.errors import StoreDamagedError, StoreInUseError
 from streamkit.runtime.changelogs import RestoredStore, StatefulTask
-from streamkit.runtime.comparing import Comparison, Past, Side, compare_stores, past_of
+from streamkit.runtime.comparing import Comparison, Past, Side, compare_stores, contents, past_of
 from streamkit.runtime.folding import Fault
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Position
@@ -192,7 +192,16 @@ class Verification:
                 contextlib.closing(self._opened(path)) as replayed,
                 contextlib.closing(self._opened(one.path)) as changelog,
             ):
-                compared += [compare_stores(store, replayed, "replay", changelog) for store in one.stores]
+                compared += [
+                    compare_stores(
+                        _of_any_run(store, changelog, past.run_count),
+                        replayed,
+                        "replay",
+                        changelog,
+                        run_count=past.run_count,
+                    )
+                    for store in one.stores
+                ]
         return compared
 
 
@@ -225,6 +234,12 @@ def _with_changelog(store: RestoredStore) -> Comparison:
             faults=store.faults,
         )
     return _differs(store, "changelog", "its last values do not have the digest that its last position says")
+
+
+def _of_any_run(store: RestoredStore, contained: RocksDBStore, run_count: int) -> RestoredStore:
+    if run_count == 1:
+        return store
+    return replace(store, ranges=RangeDigests.of(contents(contained, store.spec, any_run=True)))
 
 
 def _differs(store: RestoredStore, side: Side, reason: str) -> Comparison:

@@ -217,13 +217,16 @@ def test_from_a_time_only_later_records_count_and_the_state_is_not_comparable(ta
     assert {key: int(value or b"0") for key, value, _ in outputs(table)["out"]} == expected
 
 
-def test_after_several_runs_the_state_is_not_comparable_but_right(table: Ran) -> None:
+@pytest.mark.parametrize("state", ["here", "lost"])
+def test_after_several_runs_the_state_is_compared_and_right(table: Ran, state: str) -> None:
     table.fill("readings", ROWS)
     table.run(go_on=True)
     latest = {key: value for key, value, _ in sorted(outputs(table)["out"], key=lambda entry: int(entry[1] or b"0"))}
+    if state == "lost":
+        SystemFileSystem().remove(table.state_dir)
     comparisons = replay(table)
-    assert {one.equal for one in comparisons} == {None}
-    assert "2 runs" in comparisons[0].reason
+    assert {one.equal for one in comparisons} == {True}
+    assert {one.reason for one in comparisons} == {"but for which of the job's 2 runs changed a key last"}
     assert {key: value for key, value, _ in outputs(table)["out"]} == latest
 
 

@@ -1,5 +1,6 @@
 """State, changelog and replay agree, or it is said which store differs and from which key on."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,15 @@ CHANGELOG = TopicPartition("table-counts-changelog", 1)
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[Ran]:
     job = Ran(tmp_path / "log", "table")
+    job.fill("readings", ROWS)
+    yield job
+    job.broker.close()
+
+
+@contextlib.contextmanager
+def columns(directory: Path) -> Iterator[Ran]:
+    """Give a job with windows, and records for it."""
+    job = Ran(directory / "log", "columns")
     job.fill("readings", ROWS)
     yield job
     job.broker.close()
@@ -179,13 +189,54 @@ def reasons(comparisons: list[Comparison], side: str) -> set[str]:
     return {one.reason for one in comparisons if one.side == side}
 
 
-def test_after_several_runs_a_replay_is_not_comparable(table: Ran) -> None:
+@pytest.mark.parametrize("bounded", [True, False])
+def test_after_several_runs_a_table_without_windows_is_compared(table: Ran, *, bounded: bool) -> None:
+    table.run()
+    # One key of the first run alone, and others that the second changes.
+    table.fill("readings", [[row for row in ROWS[0] if row[0] != "a"], ROWS[1]])
+    table.run(go_on=bounded, bounded=bounded)
+    comparisons = verified(table)
+    assert answers(comparisons) == {"changelog": {True}, "state": {True}, "replay": {True}}, comparisons
+    found = {one.reason for one in comparisons if one.side == "replay"}
+    assert found == {"but for which of the job's 2 runs changed a key last"}
+
+
+def test_after_several_runs_a_table_that_differs_is_named_with_its_first_key(table: Ran) -> None:
     table.run()
     table.fill("readings", ROWS)
     table.run(go_on=True)
-    comparisons = verified(table)
-    assert "the job has made 2 runs" in next(iter(reasons(comparisons, "replay")))
-    assert answers(comparisons)["state"] == {True}
+
+    def kept(reading: Reading) -> bool:
+        return reading.sensor != "c"
+
+    changed = Job("table")
+    readings = changed.stream("readings", value=Reading, timestamp="ts")
+    kept_readings = readings.filter(kept)
+    kept_readings.group_by("sensor", type=str, name="by_sensor", shards=3).count(name="counts").to("out")
+    table.topology = compile_graph(changed.build())
+    comparisons = [one for one in verified(table) if one.side == "replay"]
+    assert {one.equal for one in comparisons} == {True, False}
+    (fault,) = [fault for one in comparisons for fault in one.faults]
+    assert "keys from 'c'" in str(fault)
+
+
+def test_after_an_end_that_closed_windows_a_replay_is_not_comparable(tmp_path: Path) -> None:
+    with columns(tmp_path) as job:
+        job.run()
+        job.fill("readings", ROWS)
+        job.run(go_on=True)
+        comparisons = verified(job)
+        (reason,) = reasons(comparisons, "replay")
+        assert reason.startswith("the job has made 2 runs, and the end of one before the last closed windows")
+        assert answers(comparisons)["state"] == {True}
+
+
+def test_windows_that_no_end_closed_are_compared_after_several_runs(tmp_path: Path) -> None:
+    with columns(tmp_path) as job:
+        job.run(bounded=False)
+        job.run()
+        found = {(one.equal, one.reason) for one in verified(job) if one.side == "replay"}
+        assert found == {(True, "")}
 
 
 def test_without_the_start_of_the_inputs_a_replay_is_not_comparable(table: Ran) -> None:

@@ -27,6 +27,8 @@ from streamkit.state import Digest, split_window_key, store_key, store_range, wi
 __all__ = ["AggregateOperator", "AggregateSpec"]
 
 _RUN: Final = struct.Struct(">I")
+RUN_BYTES: Final = _RUN.size
+"""Of a value without windows, the number of the run that changed it last."""
 _SCANNED_ROWS = 50_000
 
 
