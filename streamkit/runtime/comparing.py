@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from streamkit.broker import EARLIEST, Broker, CommittedOffset
 from streamkit.errors import DigestMismatchError
+from streamkit.graph import Aggregation
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.changelogs import RestoredStore
 from streamkit.runtime.folding import Fault
@@ -215,6 +216,8 @@ def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[s
             f"the job has made {past.run_count} runs, and the end of one before the last closed windows that one run "
             "would have kept open"
         )
+    if past.run_count > 1 and (store := _of_no_aggregation(topology)) is not None:
+        return f"the job has made {past.run_count} runs, and what one leaves in the store {store} is not known"
     if broker.group(topology.job).members():
         return "workers of the job are running"
     firsts = broker.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))
@@ -225,6 +228,13 @@ def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[s
     if unread:
         return f"rows wait in {unread[0]}: let the job run until it has caught up"
     return ""
+
+
+def _of_no_aggregation(topology: Topology) -> str | None:
+    """Return the first store that is of no aggregation: what `contents` says of runs holds for these alone."""
+    aggregations = {node.name for node in topology.graph.nodes if isinstance(node, Aggregation)}
+    stores = [spec.name for sub in topology.sub_topologies for spec in sub.stores]
+    return next((name for name in stores if name not in aggregations), None)
 
 
 def unread_places(topology: Topology, broker: Broker) -> list[TopicPartition]:
