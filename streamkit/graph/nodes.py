@@ -41,6 +41,7 @@ __all__ = [
     "ToStream",
     "Typed",
     "Window",
+    "store_names",
 ]
 
 Emit: TypeAlias = Literal["final", "update"]
@@ -287,6 +288,11 @@ class Sink(Node):
     """Writes rows to a topic."""
 
     topic: str
+
+
+def store_names(node: Node) -> tuple[str, ...]:
+    """Return the names of the stores that a node owns."""
+    return (node.name,) if isinstance(node, Aggregation) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,9 +111,10 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The operators that a task itself speaks to."""
+    """The operators that a task itself speaks to, and the digest of each store by its name, kept by who writes it."""
 
     inputs: Mapping[TopicPartition, Input]
+    digests: Mapping[str, Digest]
     aggregates: tuple[AggregateOperator, ...]
     writers: tuple[RepartitionWriter, ...]
 
@@ -139,6 +140,7 @@ class _Builder:
         self._inputs: dict[TopicPartition, Input] = {}
         self._aggregates: list[AggregateOperator] = []
         self._combines: dict[str, CombineOperator] = {}
+        self._digests = {store.name: self._saved_digest(store.name) for store in plan.sub.stores}
 
     def build(self) -> Parts:
         for name in self._plan.sub.nodes:
@@ -147,7 +149,11 @@ class _Builder:
             self._add_combine(self._aggregation(name))
         self._add_channels()
         writers = tuple(self._writer(name) for name in self._plan.sub.repartitions_out)
-        return Parts(inputs=self._inputs, aggregates=tuple(self._aggregates), writers=writers)
+        return Parts(inputs=self._inputs, digests=self._digests, aggregates=tuple(self._aggregates), writers=writers)
+
+    def _saved_digest(self, store: str) -> Digest:
+        saved = self._position.digests.get(store)
+        return Digest() if saved is None else Digest.from_text(saved)
 
     def _add(self, node: Node) -> None:
         match node:
@@ -297,9 +303,7 @@ class _Builder:
             ordered=isinstance(groups, RowGroups) and not fold_for(node).mergeable,
             published_ms=self._published_ms(node),
         )
-        saved = self._position.digests.get(store.name)
-        digest = Digest() if saved is None else Digest.from_text(saved)
-        operator = AggregateOperator(spec, groups, self._context, digest)
+        operator = AggregateOperator(spec, groups, self._context, self._digests[store.name])
         self._aggregates.append(operator)
         self._outs[node.name] = operator.out
         if not self._shuffled(node):

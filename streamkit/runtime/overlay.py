@@ -79,8 +79,8 @@ class Overlay:
         )
         yield from heapq.merge(stored, current)
 
-    def put_many(self, store_index: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Set values, here and in the changelog."""
+    def put_many(self, store_index: int, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Set values, here and in the changelog; None deletes."""
         self._pending.values.update(zip(keys, values, strict=True))
         self._pending.log.setdefault(store_index, {}).update(zip(keys, values, strict=True))
 

@@ -196,7 +196,7 @@ class Task:
             inputs={place: reader.position() for place, reader in self._parts.inputs.items()},
             ended_run=self._ended_run,
             counters=asdict(self.context.counters),
-            digests={aggregate.spec.node: aggregate.digest.to_text() for aggregate in self._parts.aggregates},
+            digests={name: digest.to_text() for name, digest in self._parts.digests.items()},
             entries=self._entries(generation),
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from streamkit.errors import TopologyError
 from streamkit.graph import Aggregation, Fold, KeyBy, LogicalGraph, Merge, Node, Reduce, Sink, Source, Window
+from streamkit.graph.nodes import store_names
 from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
 from streamkit.topology.names import changelog_topic, dead_letter_topic, repartition_topic, store_index
 from streamkit.topology.plans import filters_updates, is_stateless, plan_nodes
@@ -25,7 +26,7 @@ class _Compiler:
     def __init__(self, graph: LogicalGraph) -> None:
         self._graph = graph
         self._nodes = {node.name: node for node in graph.nodes}
-        self._stores = [node for node in graph.nodes if isinstance(node, Aggregation)]
+        self._stores = tuple(dict.fromkeys(name for node in graph.nodes for name in store_names(node)))
         self._plans = plan_nodes(graph)
         self._shuffles: dict[str, str] = {}
         self._roots: dict[str, str] = {}
@@ -57,7 +58,7 @@ class _Compiler:
     def _check_internal_topics(self) -> None:
         """Refuse to read or write by hand what the job keeps for itself."""
         internal = {repartition_topic(self._graph.job, name) for name in self._shuffles.values()}
-        internal |= {changelog_topic(self._graph.job, node.name) for node in self._stores}
+        internal |= {changelog_topic(self._graph.job, name) for name in self._stores}
         if "dead_letter" in (*self._graph.policies().values(), self._graph.on_error):
             internal.add(dead_letter_topic(self._graph.job))
         for node in self._graph.nodes:
@@ -69,11 +70,11 @@ class _Compiler:
 
     def _check_store_indexes(self) -> None:
         names: dict[int, str] = {}
-        for node in self._stores:
-            other = names.setdefault(store_index(node.name), node.name)
-            if other != node.name:
+        for name in self._stores:
+            other = names.setdefault(store_index(name), name)
+            if other != name:
                 raise TopologyError(
-                    f"the stores {other!r} and {node.name!r} of job {self._graph.job!r} would share their keys",
+                    f"the stores {other!r} and {name!r} of job {self._graph.job!r} would share their keys",
                     hint="both names have one hash of 16 bits: rename one, or pass another name=",
                 )
 
@@ -179,18 +180,21 @@ class _Compiler:
             repartitions_in=tuple(one.name for one in repartitions if one.downstream == index),
             repartitions_out=tuple(one.name for one in outgoing),
             combines=tuple(name for one in outgoing for name in one.aggregations),
-            stores=tuple(
-                StoreSpec(
-                    name=node.name,
-                    index=store_index(node.name),
-                    changelog_topic=changelog_topic(self._graph.job, node.name),
-                    windowed=isinstance(self._nodes[node.inputs[0]], Window),
-                )
-                for node in inside
-                if isinstance(node, Aggregation)
-            ),
+            stores=self._store_specs(inside),
             sink_topics=tuple(dict.fromkeys(node.topic for node in inside if isinstance(node, Sink))),
             chains=self._chains(inside),
+        )
+
+    def _store_specs(self, inside: Sequence[Node]) -> tuple[StoreSpec, ...]:
+        windowed = {node.name for node in inside if node.inputs and isinstance(self._nodes[node.inputs[0]], Window)}
+        return tuple(
+            StoreSpec(
+                name=name,
+                index=store_index(name),
+                changelog_topic=changelog_topic(self._graph.job, name),
+                windowed=name in windowed,
+            )
+            for name in dict.fromkeys(name for node in inside for name in store_names(node))
         )
 
     def _chains(self, inside: Sequence[Node]) -> tuple[tuple[str, ...], ...]:
