@@ -180,6 +180,9 @@ class Origin:
     `watermarks_ms[i]` is the source's watermark just before record `i`: lateness is judged with it, so it travels
     with the row. `published_ms` is how far windows were published by an earlier bounded run. `windows` holds start
     and end (ms) of each row that is a windowed result. `headers` reads the headers of the records.
+    `stream_times_ms[i]` is the source's largest timestamp up to and including record `i`, which with source and offset
+    is its place among the rows of several inputs; None: the timestamp itself. `row_numbers` are what `rows_in_record`
+    said of rows that came through a shuffle.
     """
 
     source: TopicPartition
@@ -188,6 +191,8 @@ class Origin:
     watermarks_ms: npt.NDArray[np.int64]
     published_ms: int = NEVER_MS
     windows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+    stream_times_ms: npt.NDArray[np.int64] | None = None
+    row_numbers: npt.NDArray[np.int64] | None = None
     headers: Callable[[], Sequence[Sequence[Header]] | None] = lambda: None
 
 
@@ -224,6 +229,12 @@ class Batch:
     def watermarks_ms(self) -> npt.NDArray[np.int64]:
         """The source's watermark just before each row."""
         return self._gathered(self.origin.watermarks_ms)
+
+    @property
+    def stream_times_ms(self) -> npt.NDArray[np.int64]:
+        """The source's largest timestamp up to and including each row's record."""
+        times_ms = self.origin.stream_times_ms
+        return self.timestamps_ms if times_ms is None else self._gathered(times_ms)
 
     @property
     def windows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:

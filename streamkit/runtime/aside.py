@@ -175,12 +175,19 @@ class Aside:
         """Return whether any record of a partition is left out."""
         return bool(self._bad.get(place))
 
+    def kept(self, place: TopicPartition, records: "RecordColumns") -> PickedRecords:
+        """Return the records without the bad ones, which are not counted yet."""
+        return PickedRecords.of(records, np.flatnonzero(~self._known(place, records)))
+
+    def _known(self, place: TopicPartition, records: "RecordColumns | PickedRecords") -> npt.NDArray[np.bool_]:
+        bad = self._bad[place]
+        return np.isin(records.offsets, np.fromiter(bad, dtype=np.int64, count=len(bad)))
+
     def without(
         self, place: TopicPartition, records: "RecordColumns | PickedRecords", outbox: Outbox
     ) -> tuple["RecordColumns | PickedRecords", LeftOut]:
         """Return the records without the bad ones; these go to the outbox, if that is what the policy says."""
-        bad = self._bad[place]
-        known = np.isin(records.offsets, np.fromiter(bad, dtype=np.int64, count=len(bad)))
+        bad, known = self._bad[place], self._known(place, records)
         if not known.any():
             return records, LeftOut()
         out = PickedRecords.of(records, np.flatnonzero(known))

@@ -17,19 +17,28 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 import polars as pl
 
-from streamkit.records import Header, RowError
+from streamkit.records import NEVER_MS, Header, RowError
 
 __all__ = [
     "BLOCK_BYTES_MAX",
+    "FIRST_TURN",
     "BlockHeader",
     "BlockKind",
+    "Turn",
+    "WholeRows",
     "decode_frame_block",
     "decode_row_block",
+    "decode_whole_block",
     "encode_frame_block",
     "encode_row_block",
+    "encode_whole_block",
 ]
 
-BlockKind: TypeAlias = Literal["frame", "rows", "none"]
+BlockKind: TypeAlias = Literal["frame", "rows", "whole", "none"]
+Turn: TypeAlias = tuple[int, str, int, int]
+"""Where a row stands in the order of the log: largest timestamp of its source partition so far (ms), topic, partition
+and offset of its record."""
+FIRST_TURN: Final[Turn] = (NEVER_MS, "", 0, 0)
 BlockRow: TypeAlias = tuple[int | None, bytes, bytes]
 """Window end in ms (None without windows), encoded key, encoded accumulator."""
 
@@ -38,11 +47,13 @@ BLOCK_BYTES_MAX: Final = 512 * 1024
 
 _FRAME_TAG: Final = b"F"
 _ROWS_TAG: Final = b"R"
-_KINDS: Final[dict[bytes, BlockKind]] = {b"frame": "frame", b"rows": "rows", b"none": "none"}
+_WHOLE_TAG: Final = b"W"
+_KINDS: Final[dict[bytes, BlockKind]] = {b"frame": "frame", b"rows": "rows", b"whole": "whole", b"none": "none"}
 _CHECKSUM: Final = struct.Struct(">I")
 _HEAD_BYTES: Final = 1 + _CHECKSUM.size
 
 _encode_rows = msgspec.msgpack.Encoder().encode
+_decode_turn = msgspec.json.Decoder(Turn).decode
 _decode_rows = msgspec.msgpack.Decoder(list[BlockRow]).decode
 
 
@@ -105,6 +116,43 @@ def decode_row_block(block: bytes) -> list[BlockRow]:
         raise RowError(0, f"the rows of the block cannot be read: {cause}", block) from cause
 
 
+class WholeRows(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """Rows as they are, of one origin: for nodes of which no partial results can be made.
+
+    The integers are little-endian int64 columns: offset, timestamp, watermark before the record, largest timestamp up
+    to it, and number of the row in its record.
+    """
+
+    topic: str
+    partition: int
+    published_ms: int
+    integers: tuple[bytes, bytes, bytes, bytes, bytes]
+    keys: list[bytes]
+    values: list[bytes | None]
+    headers: list[list[tuple[str, bytes | None]]] | None
+
+
+_decode_whole = msgspec.msgpack.Decoder(list[WholeRows]).decode
+
+
+def encode_whole_block(parts: Sequence[WholeRows]) -> bytes:
+    """Return rows in order as one block, of whatever size."""
+    return _sealed(_WHOLE_TAG, _encode_rows(parts))
+
+
+def decode_whole_block(block: bytes) -> list[WholeRows]:
+    """Return the rows of a block of whole rows.
+
+    Raises:
+        RowError: The block is damaged, or is no block of whole rows.
+    """
+    payload = _unsealed(_WHOLE_TAG, block)
+    try:
+        return _decode_whole(payload)
+    except (msgspec.MsgspecError, ValueError) as cause:
+        raise RowError(0, f"the rows of the block cannot be read: {cause}", block) from cause
+
+
 def _sealed(tag: bytes, payload: bytes) -> bytes:
     return tag + _CHECKSUM.pack(zlib.crc32(payload)) + payload
 
@@ -123,11 +171,12 @@ class BlockHeader:
     """What a block belongs to, and what its channel promises after it.
 
     Attributes:
-        node: The aggregation whose rows it holds; empty for a block without rows.
+        node: The aggregation whose partial results it holds, or the shuffle whose rows; empty without rows.
         channel: Id of the task that wrote it.
         watermark_ms: The channel's watermark after the block's rows; None while it has none.
         end_run: The bounded run whose input ended with this block; None if it goes on.
         kind: How the payload is encoded; "none" is a block without rows.
+        reached: No later row of the channel comes before this place in the order of the log; None if nobody asks.
     """
 
     node: str
@@ -135,6 +184,7 @@ class BlockHeader:
     watermark_ms: int | None
     end_run: int | None = None
     kind: BlockKind
+    reached: Turn | None = None
 
     def to_headers(self) -> list[Header]:
         """Return the record's headers."""
@@ -147,6 +197,8 @@ class BlockHeader:
             headers.append(("watermark_ms", b"%d" % self.watermark_ms))
         if self.end_run is not None:
             headers.append(("end_run", b"%d" % self.end_run))
+        if self.reached is not None:
+            headers.append(("reached", msgspec.json.encode(self.reached)))
         return headers
 
     @classmethod
@@ -164,6 +216,7 @@ class BlockHeader:
                 watermark_ms=int(found["watermark_ms"]) if "watermark_ms" in found else None,
                 end_run=int(found["end_run"]) if "end_run" in found else None,
                 kind=_KINDS[found["kind"]],
+                reached=_decode_turn(found["reached"]) if "reached" in found else None,
             )
-        except (KeyError, ValueError) as cause:
+        except (KeyError, ValueError, msgspec.MsgspecError) as cause:
             raise RowError(0, f"no headers of a block: {cause}", repr(list(headers)).encode()) from cause

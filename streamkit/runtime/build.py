@@ -35,14 +35,17 @@ from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSp
 from streamkit.runtime.operators.async_map import async_map
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
+from streamkit.runtime.operators.rows_shuffle import RowsWriter
 from streamkit.runtime.operators.shuffle import CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator, SinkSpec
 from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, TableFilter, step_for
 from streamkit.runtime.operators.windowing import WindowOperator, last_window_ends
 from streamkit.runtime.position import InputPosition, Position, Run, RunMark
-from streamkit.serde import Serde, key_serde, value_serde
+from streamkit.runtime.rows_input import RowsInput
+from streamkit.runtime.turns import Strand, reached
+from streamkit.serde import Serde, frame_serde, key_serde, value_serde
 from streamkit.state import Digest
-from streamkit.topology import NodePlan, SubTopology, Topology
+from streamkit.topology import NodePlan, Repartition, SubTopology, Topology
 from streamkit.topology.closings import closings_behind
 from streamkit.topology.plans import filters_updates, is_stateless
 
@@ -116,7 +119,13 @@ class Parts:
     inputs: Mapping[TopicPartition, Input]
     digests: Mapping[str, Digest]
     aggregates: tuple[AggregateOperator, ...]
-    writers: tuple[RepartitionWriter, ...]
+    writers: tuple[RepartitionWriter | RowsWriter, ...]
+
+    @property
+    def strands(self) -> tuple[Strand, ...]:
+        """What takes turns, in the order of the inputs' topics."""
+        ordered = sorted(self.inputs.items(), key=lambda item: item[0].topic)
+        return tuple(strand for _, reader in ordered for strand in reader.strands)
 
 
 def unchecked(node: Node, step: Step) -> Step:  # noqa: ARG001  # the shape of a check
@@ -140,9 +149,11 @@ class _Builder:
         self._inputs: dict[TopicPartition, Input] = {}
         self._aggregates: list[AggregateOperator] = []
         self._combines: dict[str, CombineOperator] = {}
+        self._whole = {one.name for one in plan.topology.repartitions if one.whole}
         self._digests = {store.name: self._saved_digest(store.name) for store in plan.sub.stores}
 
     def build(self) -> Parts:
+        self._add_shuffled_rows()
         for name in self._plan.sub.nodes:
             self._add(self._nodes[name])
         for name in self._plan.sub.combines:
@@ -254,7 +265,7 @@ class _Builder:
         waiting = list(self._graph.children(source.name))
         while waiting:
             node = waiting.pop()
-            columns = _columns_used(node)
+            columns = None if node.name in self._whole else _columns_used(node)
             if columns is None:
                 return None
             needed |= columns
@@ -289,7 +300,8 @@ class _Builder:
         self._receive_from(node, combine)
 
     def _shuffled(self, node: Aggregation) -> bool:
-        return any(node.name in repartition.aggregations for repartition in self._plan.topology.repartitions)
+        repartitions = self._plan.topology.repartitions
+        return any(node.name in one.aggregations for one in repartitions if not one.whole)
 
     def _add_aggregate(self, node: Aggregation) -> None:
         store = next(store for store in self._plan.sub.stores if store.name == node.name)
@@ -323,10 +335,28 @@ class _Builder:
             return published_ms
         return int(last_window_ends(window.window, np.array([published_ms]))[0]) - 1
 
+    def _repartitions_in(self, *, whole: bool) -> list[Repartition]:
+        found = map(self._plan.topology.repartition, self._plan.sub.repartitions_in)
+        return [repartition for repartition in found if repartition.whole == whole]
+
+    def _add_shuffled_rows(self) -> None:
+        for repartition in self._repartitions_in(whole=True):
+            plan = self._plan_of(repartition.name)
+            typed = plan.value_type is not None or plan.schema is None
+            values: Serde = value_serde(plan.value_type) if typed else frame_serde(dict(plan.schema or {}))
+            place = TopicPartition(repartition.topic, self._plan.partition)
+            self._inputs[place] = rows = RowsInput(
+                repartition,
+                self._plan.channels[repartition.topic],
+                (key_serde(plan.key_type), values),
+                self._position.inputs.get(place, InputPosition()),
+                self._context,
+            )
+            self._outs[repartition.name] = rows.out
+
     def _add_channels(self) -> None:
         readers = {aggregate.spec.node: aggregate for aggregate in self._aggregates}
-        for name in self._plan.sub.repartitions_in:
-            repartition = self._plan.topology.repartition(name)
+        for repartition in self._repartitions_in(whole=False):
             place = TopicPartition(repartition.topic, self._plan.partition)
             self._inputs[place] = ChannelInput(
                 place,
@@ -336,8 +366,10 @@ class _Builder:
                 self._context,
             )
 
-    def _writer(self, name: str) -> RepartitionWriter:
+    def _writer(self, name: str) -> RepartitionWriter | RowsWriter:
         repartition = self._plan.topology.repartition(name)
+        if repartition.whole:
+            return self._rows_writer(repartition)
         writer = RepartitionWriter(
             repartition.topic,
             self._plan.partition_counts[repartition.topic],
@@ -347,6 +379,18 @@ class _Builder:
             self._context,
         )
         self._outs[self._carrier(repartition.aggregations[0])].add(writer)
+        return writer
+
+    def _rows_writer(self, repartition: Repartition) -> RowsWriter:
+        inputs = self._inputs
+        writer = RowsWriter(
+            repartition,
+            self._plan.partition_counts[repartition.topic],
+            self._plan.task_id,
+            lambda: reached([strand for reader in inputs.values() for strand in reader.strands]),
+            self._context,
+        )
+        self._outs[repartition.name].add(writer)
         return writer
 
     def _carrier(self, aggregation: str) -> str:

@@ -10,6 +10,7 @@ from streamkit.runtime.blocks import BlockHeader
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.aggregate import AggregateOperator
 from streamkit.runtime.position import ChannelPosition, InputPosition
+from streamkit.runtime.turns import Strand
 
 __all__ = ["ChannelInput"]
 
@@ -34,7 +35,9 @@ class ChannelInput:
         context: TaskContext,
     ) -> None:
         """Go on from `position`."""
-        self.topic_partition, self.next_offset = topic_partition, position.next_offset
+        self.topic_partition, self.read_offset = topic_partition, position.next_offset
+        self.strands: tuple[Strand, ...] = ()
+        self.full = False
         self._context, self._aggregations = context, aggregations
         self._channels = {name: position.channels.get(name, ChannelPosition()) for name in channels}
         self._told_ms, self._told_end = NEVER_MS, False
@@ -51,6 +54,16 @@ class ChannelInput:
         return self._context.run.bounded and channel.ended_run >= self._context.run.number
 
     @property
+    def next_offset(self) -> int:
+        """What is read is handed on at once."""
+        return self.read_offset
+
+    @property
+    def read_watermark_ms(self) -> int:
+        """The same as the watermark."""
+        return self.watermark_ms
+
+    @property
     def watermark_ms(self) -> int:
         """The minimum over the channels; one that marked the end of this run holds nothing back."""
         channels = self._channels.values()
@@ -59,9 +72,9 @@ class ChannelInput:
 
     def take(self, fetched: Fetched) -> int:
         """Merge the blocks; a watermark counts after its block's rows."""
-        parts = decode_parts(fetched.record_batches, from_offset=self.next_offset)
+        parts = decode_parts(fetched.record_batches, from_offset=self.read_offset)
         count = sum(map(self._take_blocks, parts))
-        self.next_offset = max(fetched.next_offset, self.next_offset)
+        self.read_offset = max(fetched.next_offset, self.read_offset)
         return count
 
     def _take_blocks(self, records: DecodedRecords) -> int:
@@ -112,4 +125,4 @@ class ChannelInput:
 
     def position(self) -> InputPosition:
         """Return offset and channels."""
-        return InputPosition(next_offset=self.next_offset, channels=dict(self._channels))
+        return InputPosition(next_offset=self.read_offset, channels=dict(self._channels))

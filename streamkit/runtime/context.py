@@ -39,6 +39,7 @@ class TaskContext:
         run: The run that is going on; if it is bounded, a table without windows is written once, at the end.
         outputs: Records for the topics that users see.
         internal: Blocks of repartition topics.
+        ordered: Whether rows wait for their turn among the inputs of the task.
         aside: The source records that are left out.
         careful: Whether the key of each row is checked where the row is known, not of each group where it is not.
         reading: Partition and offset of what was read last: a source record or a block.
@@ -49,6 +50,7 @@ class TaskContext:
     partition: int
     overlay: Overlay
     run: Run
+    ordered: bool = False
     aside: Aside = field(default_factory=lambda: Aside({}, None))
     careful: bool = False
     reading: tuple[TopicPartition, int] | None = None

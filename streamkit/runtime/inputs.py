@@ -3,7 +3,9 @@
 Not here: repartition partitions (`channels`).
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -28,10 +30,12 @@ from streamkit.records import (
 )
 from streamkit.records.placed import SlicedRecords
 from streamkit.runtime.aside import PickedRecords
+from streamkit.runtime.blocks import Turn
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stateless import apply_each, frame_of, objects_of
 from streamkit.runtime.position import InputPosition, RunMark
+from streamkit.runtime.turns import HELD_BYTES_MAX, HeldRows, Limit, Strand
 from streamkit.serde import Serde
 
 __all__ = ["Input", "SourceInput"]
@@ -45,15 +49,34 @@ class Input(Protocol):
     """One partition that a task reads."""
 
     topic_partition: TopicPartition
-    next_offset: int
+
+    @property
+    def next_offset(self) -> int:
+        """What lies below was handed on, all of it."""
+        ...
+
+    @property
+    def read_offset(self) -> int:
+        """Where it is read next; what lies between `next_offset` and here waits for its turn."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no more is to be read."""
+        ...
 
     @property
     def ended(self) -> bool:
-        """Whether this run's records are all read."""
+        """Whether this run's records are all handed on."""
+        ...
+
+    @property
+    def strands(self) -> Sequence[Strand]:
+        """What takes its turn; none where rows are handed on as they are read."""
         ...
 
     def take(self, fetched: Fetched) -> int:
-        """Run what was fetched through the task's operators, in order; return how many records it was."""
+        """Read what was fetched, and hand it on unless it must wait for its turn; return how many records it was."""
         ...
 
     def tell(self) -> None:
@@ -62,12 +85,27 @@ class Input(Protocol):
 
     @property
     def watermark_ms(self) -> int:
-        """What this input promises."""
+        """What this input promises of the rows that it has not handed on."""
+        ...
+
+    @property
+    def read_watermark_ms(self) -> int:
+        """What it promises of the rows that it has not read."""
         ...
 
     def position(self) -> InputPosition:
-        """Return how far it was read."""
+        """Return how far it was handed on."""
         ...
+
+
+@dataclass(slots=True)
+class _Held:
+    """Records that were read: `rows` are those that wait for their turn, `passed_count` says how many do not."""
+
+    records: RecordColumns
+    rows: HeldRows | None
+    size_bytes: int
+    passed_count: int = 0
 
 
 class SourceInput:
@@ -94,7 +132,10 @@ class SourceInput:
     ) -> None:
         """Go on from `position`."""
         self.topic_partition = TopicPartition(source.topic, context.partition)
-        self.next_offset, self._max_ms = position.next_offset, position.max_timestamp_ms
+        self.next_offset = self.read_offset = position.next_offset
+        self._max_ms = self._handed_on_ms = position.max_timestamp_ms
+        self._held: deque[_Held] = deque()
+        self.strands: tuple[Strand, ...] = (self,) if context.ordered else ()
         self._source, self._mark, self._context, self._columnar = source, mark, context, columnar
         self._key_serde, self._value_serde = serdes
         self._told_end = False
@@ -105,16 +146,42 @@ class SourceInput:
 
     @property
     def ended(self) -> bool:
-        """Whether a bounded run has read to its end offset."""
+        """Whether a bounded run has handed on what lies below its end offset."""
         return self._mark.end_offset is not None and self.next_offset >= self._mark.end_offset
 
     @property
+    def closed(self) -> bool:
+        """Whether a bounded run has read to its end offset."""
+        return self._mark.end_offset is not None and self.read_offset >= self._mark.end_offset
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no more is to be read."""
+        return sum(held.size_bytes for held in self._held) >= HELD_BYTES_MAX
+
+    @property
     def watermark_ms(self) -> int:
+        """The largest timestamp that was handed on minus the source's out-of-orderness."""
+        return _less(self._handed_on_ms, self._source.event_time.out_of_orderness_ms)
+
+    @property
+    def read_watermark_ms(self) -> int:
         """The largest timestamp so far minus the source's out-of-orderness."""
         return _less(self._max_ms, self._source.event_time.out_of_orderness_ms)
 
+    @property
+    def head(self) -> Turn | None:
+        """The turn of the first record that waits."""
+        rows = self._held[0].rows if self._held else None
+        return None if rows is None else rows.head
+
+    @property
+    def reached(self) -> Turn:
+        """No record that is still to be read has an earlier turn."""
+        return self._max_ms, self.topic_partition.topic, self.topic_partition.partition, self.read_offset
+
     def take(self, fetched: Fetched) -> int:
-        """Decode, stamp and hand on."""
+        """Decode, stamp and hand on; or hold, until `hand_on`."""
         end_offset = fetched.next_offset
         if self._mark.end_offset is not None:
             end_offset = min(end_offset, self._mark.end_offset)
@@ -122,18 +189,64 @@ class SourceInput:
         for part in self._parts(fetched):
             records = part.below(end_offset)
             for some in self._pieces(records):
-                self.receive(some)
+                if self.strands:
+                    self._hold(some, fetched.size_bytes * len(some) // len(records))
+                else:
+                    self.receive(some)
             count += len(records)
-        self.next_offset = max(end_offset, self.next_offset)
-        self._context.counters.records_in += count
+        self.read_offset = max(end_offset, self.read_offset)
+        if not self.strands:
+            self._context.counters.records_in += count
+        self._settle()
         return count
+
+    def _hold(self, records: RecordColumns, size_bytes: int) -> None:
+        """Stamp records; those that are set aside are left out now, and counted when their turn has come."""
+        self._context.reading = (self.topic_partition, int(records.offsets[-1]))
+        kept: RecordColumns | PickedRecords = records
+        if self._context.aside.has(self.topic_partition):
+            kept = self._context.aside.kept(self.topic_partition, records)
+        self.receiving = records
+        self._held.append(_Held(records, HeldRows(self._batch(kept)) if len(kept) else None, size_bytes))
+
+    def hand_on(self, limit: Limit | None) -> None:
+        """Hand on the records of the first batch whose turn has come."""
+        held = self._held[0]
+        assert held.rows is not None, "what has no rows is passed at once"
+        self.receiving = held.records
+        batch = held.rows.take(limit)
+        self._hand_on(batch)
+        self._handed_on_ms = int(batch.stream_times_ms[-1])
+        self._context.stream_time_ms = max(self._context.stream_time_ms, self._handed_on_ms)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Move the position to the first record that waits."""
+        while self.strands and self._held:
+            held = self._held[0]
+            if held.rows is not None and len(held.rows):
+                self.next_offset = held.rows.head[-1]
+                self._pass(held, int(np.searchsorted(held.records.offsets, self.next_offset)))
+                return
+            self._pass(held, len(held.records))
+            self._held.popleft()
+        self.next_offset, self._handed_on_ms = self.read_offset, self._max_ms
+
+    def _pass(self, held: _Held, count: int) -> None:
+        """Count the first records as read, with those among them that are set aside."""
+        context = self._context
+        context.counters.records_in += count - held.passed_count
+        if context.aside.has(self.topic_partition):
+            passed = PickedRecords.of(held.records, np.arange(held.passed_count, count, dtype=np.int64))
+            context.counters.add(context.aside.without(self.topic_partition, passed, context.internal)[1])
+        held.passed_count = count
 
     def _parts(self, fetched: Fetched) -> Iterable[RecordColumns]:
         if fetched.in_place is not None:
             return [fetched.in_place.read()]
         stamped = self._source.event_time.field is None
         whole = self._source.key_type is not None and stamped
-        return decode_parts(fetched.record_batches, from_offset=self.next_offset, whole=whole)
+        return decode_parts(fetched.record_batches, from_offset=self.read_offset, whole=whole)
 
     def _pieces(self, records: RecordColumns) -> Iterable[RecordColumns]:
         """Cut records for Python functions, before they are decoded: what a step makes is in the cache for the next."""
@@ -175,7 +288,9 @@ class SourceInput:
             self._check_keys(Batch(raw, keys, values))
         running = np.maximum.accumulate(np.concatenate(([self._max_ms], stamps)))
         before, self._max_ms = running[:-1], int(running[-1])
-        self._context.stream_time_ms = max(self._context.stream_time_ms, self._max_ms)
+        if not self.strands:
+            self._handed_on_ms = self._max_ms
+            self._context.stream_time_ms = max(self._context.stream_time_ms, self._max_ms)
         slack_ms = self._source.event_time.out_of_orderness_ms
         origin = Origin(
             source=self.topic_partition,
@@ -183,6 +298,7 @@ class SourceInput:
             timestamps_ms=stamps,
             watermarks_ms=np.where(before == NEVER_MS, NEVER_MS, before - slack_ms) if slack_ms else before,
             published_ms=self._mark.published_ms,
+            stream_times_ms=running[1:],
             headers=lambda: records.headers,
         )
         return Batch(origin, keys, values)
@@ -269,8 +385,8 @@ class SourceInput:
             self.out.end()
 
     def position(self) -> InputPosition:
-        """Return offset and largest timestamp."""
-        return InputPosition(next_offset=self.next_offset, max_timestamp_ms=self._max_ms)
+        """Return offset and largest timestamp of what was handed on."""
+        return InputPosition(next_offset=self.next_offset, max_timestamp_ms=self._handed_on_ms)
 
 
 def _less(timestamp_ms: int, slack_ms: int) -> int:

@@ -300,7 +300,11 @@ class Opening:
         carried = [note.position for note in self._notes.values() if note.position is not None]
         if carried and not self._plan.sub.stores:
             inputs = {
-                place: InputPosition(next_offset=self._committed[place].offset, max_timestamp_ms=note.max_timestamp_ms)
+                place: InputPosition(
+                    next_offset=self._committed[place].offset,
+                    max_timestamp_ms=note.max_timestamp_ms,
+                    channels=note.channels,
+                )
                 for place, note in self._notes.items()
             }
             self._position = replace(carried[0], inputs=inputs)

@@ -11,6 +11,7 @@ from streamkit.runtime.aggregates import AggregateOverflow
 
 __all__ = ["bad_row", "check_keys", "processing_error", "rows_in_record"]
 
+_SPREAD_BITS: Final = 20
 _MEND: Final = "mend the function; the record stays uncommitted and the next run begins before it"
 
 
@@ -54,11 +55,22 @@ def check_keys(batch: Batch, node: str) -> None:
 
 def rows_in_record(batch: Batch) -> npt.NDArray[np.int64]:
     """Return each row's index among the rows of its own record, which no cut of the batch changes."""
+    numbers = batch.origin.row_numbers
+    if numbers is not None:
+        rows = np.arange(len(numbers)) if batch.rows is None else batch.rows
+        # Room for what one row becomes behind each shuffle.
+        return (numbers[rows] << _SPREAD_BITS) + _ranks(np.diff(rows, prepend=rows[0] - 1))
     # Records of one offset but two timestamps are results of two windows.
     offsets, stamps = batch.offsets, batch.timestamps_ms
-    indices = np.arange(len(offsets), dtype=np.int64)
-    begins = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1) | np.diff(stamps, prepend=stamps[0]))
-    return indices - np.repeat(begins, np.diff(begins, append=len(offsets)))
+    return _ranks((np.diff(offsets, prepend=offsets[0] - 1) | np.diff(stamps, prepend=stamps[0])).astype(np.int64))
+
+
+def _ranks(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Count from 0 in each run of rows; a step that is not 0 begins one."""
+    begins = np.flatnonzero(steps)
+    indices = np.arange(len(steps), dtype=np.int64)
+    ranks: npt.NDArray[np.int64] = indices - np.repeat(begins, np.diff(begins, append=len(indices)))
+    return ranks
 
 
 def _preview(batch: Batch, index: int) -> bytes:

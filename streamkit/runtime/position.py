@@ -5,15 +5,18 @@ offsets, which Kafka limits to 4,096 bytes. Beside it, in the metadata of each s
 `RunMark`: what the run that is going on was asked to do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from streamkit.records import NEVER_MS, TopicPartition
+from streamkit.runtime.blocks import FIRST_TURN, Turn
 
 __all__ = ["ChannelPosition", "InputPosition", "Note", "Position", "Run", "RunMark"]
+
+_WITHOUT_ROWS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +54,22 @@ class RunMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelPosition:
-    """What one upstream task has said: its watermark, and the run whose end it marked (0: none)."""
+    """What one upstream task has said: its watermark, and the run whose end it marked (0: none).
+
+    Of a shuffle of whole rows, beside that: `reached`, where it stands in the order of the log, and what of it was
+    handed on: all blocks below `block_offset`, and `row_count` rows of that one.
+    """
 
     watermark_ms: int = NEVER_MS
     ended_run: int = 0
+    reached: Turn = FIRST_TURN
+    block_offset: int = 0
+    row_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputPosition:
-    """How far one input partition was read.
+    """How far one input partition was handed on; what lies behind may have been read, and is read again.
 
     A source has `max_timestamp_ms`; a repartition partition has a position for each channel, by upstream task id.
     """
@@ -96,7 +106,7 @@ class Position:
                     place.partition,
                     read.next_offset,
                     read.max_timestamp_ms,
-                    {name: [channel.watermark_ms, channel.ended_run] for name, channel in read.channels.items()},
+                    {name: _channel_to_json(channel) for name, channel in read.channels.items()},
                 ]
                 for place, read in self.inputs.items()
             ],
@@ -111,10 +121,7 @@ class Position:
             TopicPartition(topic, partition): InputPosition(
                 next_offset=next_offset,
                 max_timestamp_ms=max_timestamp_ms,
-                channels={
-                    name: ChannelPosition(watermark_ms=watermark_ms, ended_run=ended_run)
-                    for name, (watermark_ms, ended_run) in channels.items()
-                },
+                channels={name: _channel_from_json(channel) for name, channel in channels.items()},
             )
             for topic, partition, next_offset, max_timestamp_ms, channels in data["in"]
         }
@@ -126,6 +133,25 @@ class Position:
             digests=data["d"],
             entries=data.get("c"),
         )
+
+
+def _channel_to_json(channel: ChannelPosition) -> list[Any]:
+    said: list[Any] = [channel.watermark_ms, channel.ended_run]
+    whole = channel.block_offset or channel.row_count or channel.reached != FIRST_TURN
+    return [*said, channel.reached, channel.block_offset, channel.row_count] if whole else said
+
+
+def _channel_from_json(said: Sequence[Any]) -> ChannelPosition:
+    if len(said) == _WITHOUT_ROWS:
+        return ChannelPosition(watermark_ms=said[0], ended_run=said[1])
+    time_ms, topic, partition, offset = said[2]
+    return ChannelPosition(
+        watermark_ms=said[0],
+        ended_run=said[1],
+        reached=(time_ms, topic, partition, offset),
+        block_offset=said[3],
+        row_count=said[4],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +166,7 @@ class Note:
         mark: Of a source partition: what the run reads of it.
         partition_count: Of a source partition: how many its topic had when the run began.
         position: Of a task without a store: the position but for its inputs, with the first of them.
+        channels: Of a repartition partition that a task without a store reads: the position of each channel.
     """
 
     transaction: int = 0
@@ -149,6 +176,7 @@ class Note:
     mark: RunMark | None = None
     partition_count: int = 0
     position: Position | None = None
+    channels: Mapping[str, ChannelPosition] = field(default_factory=dict)
 
     def to_text(self) -> str:
         """Return the JSON text that is committed with the offset."""
@@ -164,6 +192,8 @@ class Note:
             data["count"] = self.partition_count
         if self.position is not None:
             data["position"] = self.position.to_json()
+        if self.channels:
+            data["channels"] = {name: _channel_to_json(channel) for name, channel in self.channels.items()}
         return orjson.dumps(data).decode()
 
     @classmethod
@@ -186,4 +216,5 @@ class Note:
             mark=mark,
             partition_count=data.get("count", 0),
             position=Position.from_json(data["position"]) if "position" in data else None,
+            channels={name: _channel_from_json(said) for name, said in data.get("channels", {}).items()},
         )

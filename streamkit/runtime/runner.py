@@ -141,7 +141,9 @@ class TaskRunner:
             if self._publisher is not None:
                 self.task.merge_updates()
         except RecordError as error:
-            self._set_aside(fetched.topic_partition, error)
+            # A record that waited for its turn may be of another input than what was fetched.
+            own = TopicPartition(error.topic, error.partition)
+            self._set_aside(own if own in self.task.places() else fetched.topic_partition, error)
             return 0
         self._bytes_since += fetched.size_bytes
         self._read_bytes += fetched.size_bytes

@@ -20,12 +20,12 @@ from streamkit.broker import CommittedOffset, Fetched
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.aside import Aside
 from streamkit.runtime.build import TaskPlan, build_parts
-from streamkit.runtime.channels import ChannelInput
 from streamkit.runtime.context import Counters, TaskContext
 from streamkit.runtime.inputs import SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator
 from streamkit.runtime.overlay import Generation, Overlay
 from streamkit.runtime.position import Note, Position
+from streamkit.runtime.turns import release
 from streamkit.state import POSITION_KEY, EntriesDigest, StateStore
 
 __all__ = ["Sealed", "Task"]
@@ -66,6 +66,7 @@ class Task:
             partition=plan.partition,
             overlay=self._overlay,
             run=plan.run,
+            ordered=plan.sub.ordered,
             aside=aside,
             careful=careful,
             counters=Counters(**position.counters),
@@ -105,8 +106,12 @@ class Task:
         return min(reader.watermark_ms for reader in inputs)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """Return where each input is read next; inputs of a bounded run that are at their end are left out."""
-        return {place: reader.next_offset for place, reader in self._parts.inputs.items() if not reader.ended}
+        """Return where each input is read next; what is at its end, or must wait for others, is left out."""
+        return {
+            place: reader.read_offset
+            for place, reader in self._parts.inputs.items()
+            if not reader.ended and not reader.full
+        }
 
     def source(self, place: TopicPartition) -> SourceInput:
         """Return the input that reads a source partition."""
@@ -124,8 +129,8 @@ class Task:
         return None if mark is None else mark.end_offset
 
     def input_watermark_ms(self, place: TopicPartition) -> int:
-        """Return what one input promises."""
-        return self._parts.inputs[place].watermark_ms
+        """Return what one input promises of what it has not read."""
+        return self._parts.inputs[place].read_watermark_ms
 
     def process(self, fetched: Fetched) -> int:
         """Run fetched record batches through the operators, in order.
@@ -141,8 +146,16 @@ class Task:
         count = reader.take(fetched)
         if reader.next_offset != before:
             self._dirty = True
+        self._release()
         self._tell()
         return count
+
+    def _release(self) -> None:
+        """Hand on the rows whose turn has come, if this task takes turns."""
+        heads = [strand.head for strand in self._parts.strands]
+        if any(head is not None for head in heads):
+            release(self._parts.strands)
+            self._dirty = self._dirty or heads != [strand.head for strand in self._parts.strands]
 
     def _tell(self) -> None:
         for reader in self._parts.inputs.values():
@@ -242,6 +255,7 @@ class Task:
                 mark=self.plan.marks[place.topic] if source else None,
                 partition_count=self.plan.partition_counts[place.topic] if source else 0,
                 position=carried,
+                channels={} if stateful else position.inputs[place].channels,
             )
             carried = None
             offsets[place] = CommittedOffset(offset=reader.next_offset, metadata=note.to_text())
@@ -252,7 +266,7 @@ class Task:
         return {
             place: reader.next_offset
             for place, reader in self._parts.inputs.items()
-            if isinstance(reader, ChannelInput)
+            if not isinstance(reader, SourceInput)
         }
 
     @property

@@ -137,6 +137,10 @@ class _Comparison:
             if was.shards != now.shards:
                 what = f"the shuffle {name!r} had {was.shards} shards, and is to have {now.shards}: keys change places"
                 yield _needs_replay((name, *readers), what)
+            if was.whole != now.whole:
+                kinds = ("partial results", "rows")
+                what = f"the shuffle {name!r} carried {kinds[was.whole]}, and is to carry {kinds[now.whole]}"
+                yield _needs_replay((name, *readers), what)
             if was.by != now.by:
                 yield _needs_replay((name, *readers), f"the key of {name!r} was {was.by}, and is to be {now.by}")
 
@@ -242,7 +246,7 @@ def _renamed(was: Mapping[str, T], now: Mapping[str, T], alike: Callable[[T, T],
 
 
 def _alike(one: LockedShuffle, other: LockedShuffle) -> bool:
-    return (one.shards, one.key, one.by) == (other.shards, other.key, other.by)
+    return (one.shards, one.key, one.by, one.whole) == (other.shards, other.key, other.by, other.whole)
 
 
 def _but_shuffle(store: LockedStore) -> tuple[object, ...]:

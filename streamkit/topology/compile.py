@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 
 from streamkit.errors import TopologyError
-from streamkit.graph import Aggregation, Fold, KeyBy, LogicalGraph, Merge, Node, Reduce, Sink, Source, Window
+from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Node, Sink, Source, Window
 from streamkit.graph.nodes import store_names
 from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
 from streamkit.topology.names import changelog_topic, dead_letter_topic, repartition_topic, store_index
+from streamkit.topology.ordering import (
+    carries_facts,
+    check_shuffled_whole,
+    depends_on_order,
+    shuffles_above,
+    takes_rows,
+)
 from streamkit.topology.plans import filters_updates, is_stateless, plan_nodes
 
 __all__ = ["compile_graph"]
@@ -16,8 +23,8 @@ def compile_graph(graph: LogicalGraph) -> Topology:
     """Return the topology of a graph.
 
     Raises:
-        TopologyError: A node that depends on order has several inputs, a node leads nowhere, streams of different keys
-            are grouped together, or the job uses one of its internal topics by hand.
+        TopologyError: A node leads nowhere, streams of different keys are grouped together, a node that depends on
+            order mixes results of windows with other rows, or the job uses one of its internal topics by hand.
     """
     return _Compiler(graph).compile()
 
@@ -29,14 +36,23 @@ class _Compiler:
         self._stores = tuple(dict.fromkeys(name for node in graph.nodes for name in store_names(node)))
         self._plans = plan_nodes(graph)
         self._shuffles: dict[str, str] = {}
+        self._placed: dict[str, str] = {}
+        """Of each aggregation behind a shuffle, of partial results or of rows, that shuffle."""
         self._roots: dict[str, str] = {}
         self._keys: dict[str, frozenset[str | None]] = {}
+        self._whole: dict[str, list[str]] = {}
+        """The shuffles that carry rows whole, each with its readers."""
+        self._facts: dict[str, bool] = {}
+        """Those of them whose rows are in the order of the log, and whether they are results of windows."""
+        self._ordered: set[int] = set()
 
     def compile(self) -> Topology:
         self._check_reached()
+        self._find_whole()
         for node in self._graph.nodes:
             self._place(node)
         groups = self._groups()
+        self._find_ordered(groups)
         repartitions = self._repartitions(groups)
         self._check_store_indexes()
         self._check_internal_topics()
@@ -57,7 +73,7 @@ class _Compiler:
 
     def _check_internal_topics(self) -> None:
         """Refuse to read or write by hand what the job keeps for itself."""
-        internal = {repartition_topic(self._graph.job, name) for name in self._shuffles.values()}
+        internal = {repartition_topic(self._graph.job, name) for name in (*self._shuffles.values(), *self._whole)}
         internal |= {changelog_topic(self._graph.job, name) for name in self._stores}
         if "dead_letter" in (*self._graph.policies().values(), self._graph.on_error):
             internal.add(dead_letter_topic(self._graph.job))
@@ -78,21 +94,53 @@ class _Compiler:
                     hint="both names have one hash of 16 bits: rename one, or pass another name=",
                 )
 
+    def _find_whole(self) -> None:
+        """Find the shuffles whose rows cannot be folded before them."""
+        for node in self._graph.nodes:
+            self._keys[node.name] = self._keys_after(node)
+            if takes_rows(node):
+                for name in node.inputs:
+                    shuffle = self._shuffle_before(node, name)
+                    if shuffle is not None:
+                        keyed = self._nodes[shuffle]
+                        assert isinstance(keyed, KeyBy), "only these change keys"
+                        check_shuffled_whole(self._graph, self._plans, keyed, node.name)
+                        self._whole.setdefault(shuffle, [])
+
     def _place(self, node: Node) -> None:
         """Join a node with its inputs, unless a shuffle lies between."""
         self._roots[node.name] = node.name
         self._keys[node.name] = self._keys_after(node)
         if isinstance(node, Aggregation):
-            shuffle = self._shuffle_before(node)
-            self._check_order(node, shuffle)
+            shuffle = self._shuffle_before(node, node.inputs[0])
             if shuffle is not None:
                 for name, other in self._shuffles.items():
                     if other == shuffle:
                         self._join(name, node.name)
-                self._shuffles[node.name] = shuffle
+                self._shuffles[node.name] = self._placed[node.name] = shuffle
                 return
+            above = shuffles_above(self._graph, node, self._whole)
+            if above:
+                self._placed[node.name] = min(above)
         for name in node.inputs:
-            self._join(name, node.name)
+            if name in self._whole:
+                self._whole[name].append(node.name)
+                self._join(self._whole[name][0], node.name)
+            else:
+                self._join(name, node.name)
+
+    def _find_ordered(self, groups: Sequence[tuple[str, ...]]) -> None:
+        """Find the sub-topologies that take their rows in the order of the log, and those that must hand them on so."""
+        where = {name: index for index, names in enumerate(groups) for name in names}
+        waiting = [node for node in self._graph.nodes if depends_on_order(node)]
+        while waiting:
+            node = waiting.pop()
+            facts = carries_facts(self._graph, node, self._whole)
+            if isinstance(node, KeyBy):
+                self._facts[node.name] = facts
+            if not facts:
+                self._ordered.add(where[node.name])
+                waiting += [self._nodes[name] for name in shuffles_above(self._graph, node, self._whole)]
 
     def _keys_after(self, node: Node) -> frozenset[str | None]:
         """Return which `KeyBy` nodes changed the key of a node's rows since the last shuffle; None: it is in place."""
@@ -100,10 +148,13 @@ class _Compiler:
             return frozenset({node.name})
         if isinstance(node, Aggregation | Source):
             return frozenset({None})
-        return frozenset().union(*(self._keys[name] for name in node.inputs))
+        return frozenset().union(*(self._keys_of(name) for name in node.inputs))
 
-    def _shuffle_before(self, node: Aggregation) -> str | None:
-        keys = self._keys[node.inputs[0]]
+    def _keys_of(self, name: str) -> frozenset[str | None]:
+        return frozenset({None}) if name in self._whole else self._keys[name]
+
+    def _shuffle_before(self, node: Node, upstream: str) -> str | None:
+        keys = self._keys_of(upstream)
         if len(keys) > 1:
             raise TopologyError(
                 f"{node.name!r} groups rows of several streams, whose keys were not made by one node",
@@ -111,31 +162,6 @@ class _Compiler:
                 hint="merge first, then group_by() or key_by() the merged stream",
             )
         return next(iter(keys))
-
-    def _check_order(self, node: Aggregation, shuffle: str | None) -> None:
-        ordered = (isinstance(node.how, Fold) and node.how.merge is None) or (
-            isinstance(node.how, Reduce) and not node.how.commutative
-        )
-        if not ordered:
-            return
-        merged = self._merge_above(node)
-        if shuffle is not None or merged is not None:
-            why = f"the shuffle {shuffle!r}" if shuffle is not None else f"the merge {merged!r}"
-            raise TopologyError(
-                f"{node.name!r} depends on the order of its rows, and {why} gives it several inputs",
-                hint="pass merge= (associative and commutative), or drop commutative=False",
-            )
-
-    def _merge_above(self, node: Node) -> str | None:
-        for name in node.inputs:
-            upstream = self._nodes[name]
-            if isinstance(upstream, Merge):
-                return name
-            if not isinstance(upstream, Aggregation):
-                found = self._merge_above(upstream)
-                if found is not None:
-                    return found
-        return None
 
     def _root(self, name: str) -> str:
         while self._roots[name] != name:
@@ -156,8 +182,12 @@ class _Compiler:
         where = {name: index for index, names in enumerate(groups) for name in names}
         made = []
         for node in self._graph.nodes:
-            readers = tuple(name for name, shuffle in self._shuffles.items() if shuffle == node.name)
-            if isinstance(node, KeyBy) and readers:
+            if not isinstance(node, KeyBy):
+                continue
+            aggregations = tuple(name for name, shuffle in self._placed.items() if shuffle == node.name)
+            readers = self._whole.get(node.name) or aggregations
+            if readers:
+                self._check_ahead(node, where[node.name], where[readers[0]])
                 made.append(
                     Repartition(
                         name=node.name,
@@ -165,10 +195,22 @@ class _Compiler:
                         shards=node.shards,
                         upstream=(where[node.name],),
                         downstream=where[readers[0]],
-                        aggregations=readers,
+                        aggregations=aggregations,
+                        whole=node.name in self._whole,
+                        ordered=node.name in self._facts,
+                        facts=self._facts.get(node.name, False),
                     )
                 )
         return tuple(made)
+
+    def _check_ahead(self, node: KeyBy, upstream: int, downstream: int) -> None:
+        """Refuse a shuffle that leads back: its reader would wait for itself."""
+        if upstream == downstream:
+            raise TopologyError(
+                f"the shuffle {node.name!r} of job {self._graph.job!r} leads back to the tasks that write it",
+                detail="what reads it shares its tasks with the rows above it, by a merge, a join or a store",
+                hint="write the shuffled rows to a topic, and read that one in a second job",
+            )
 
     def _sub(self, index: int, names: tuple[str, ...], repartitions: Sequence[Repartition]) -> SubTopology:
         inside = [self._nodes[name] for name in names]
@@ -179,10 +221,11 @@ class _Compiler:
             source_topics=tuple(node.topic for node in inside if isinstance(node, Source)),
             repartitions_in=tuple(one.name for one in repartitions if one.downstream == index),
             repartitions_out=tuple(one.name for one in outgoing),
-            combines=tuple(name for one in outgoing for name in one.aggregations),
+            combines=tuple(name for one in outgoing if not one.whole for name in one.aggregations),
             stores=self._store_specs(inside),
             sink_topics=tuple(dict.fromkeys(node.topic for node in inside if isinstance(node, Sink))),
             chains=self._chains(inside),
+            ordered=index in self._ordered,
         )
 
     def _store_specs(self, inside: Sequence[Node]) -> tuple[StoreSpec, ...]:
@@ -204,7 +247,9 @@ class _Compiler:
                 continue
             previous = node.inputs[0]
             last = next((chain for chain in chains if chain[-1] == previous), None)
-            if last is not None and len(self._graph.children(previous)) == 1:
+            if previous in self._whole:
+                chains.append([node.name])
+            elif last is not None and len(self._graph.children(previous)) == 1:
                 last.append(node.name)
             else:
                 chains.append([node.name])

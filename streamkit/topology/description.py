@@ -99,10 +99,11 @@ class _Page:
     def _heading(self, sub: SubTopology) -> str:
         shuffles = [one for one in self._described.repartitions if one.downstream == sub.index]
         read = " and ".join([*sub.source_topics, *(one.topic for one in shuffles)])
+        turns = ", rows in the order of the log" if sub.ordered else ""
         if sub.source_topics:
-            return f"Sub-topology {sub.index}: one task a partition of {read}"
+            return f"Sub-topology {sub.index}: one task a partition of {read}{turns}"
         tasks = _count(max(one.shards for one in shuffles), "task", "tasks")
-        return f"Sub-topology {sub.index}: {tasks}, one a shard of {read}"
+        return f"Sub-topology {sub.index}: {tasks}, one a shard of {read}{turns}"
 
     def _nodes(self, sub: SubTopology) -> Iterator[str]:
         previous = ""
@@ -116,11 +117,12 @@ class _Page:
             previous = name
 
     def _shuffle(self, repartition: Repartition) -> Iterator[str]:
-        for name in repartition.aggregations:
+        for name in () if repartition.whole else repartition.aggregations:
             spelling = self._described.nodes[name].spelling or ""
             yield from self._row(" ", "combine", name, spelling, ["Partial results, folded before the shuffle."])
         count = _count(repartition.shards, "shard", "shards")
-        yield f"    ══▶ {repartition.topic}, {count} ══▶ sub-topology {repartition.downstream}"
+        rows = ", every row" if repartition.whole else ""
+        yield f"    ══▶ {repartition.topic}, {count}{rows} ══▶ sub-topology {repartition.downstream}"
 
     def _head(self, mark: str, kind: str, name: str, spelling: str) -> str:
         return f"  {mark} {kind:<{self._kind_width}}  {name:<{self._name_width}}  {spelling:<7}  "

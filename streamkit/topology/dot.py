@@ -43,7 +43,10 @@ def _lines(described: Description) -> Iterator[str]:
 
 
 def _edges(described: Description) -> Iterator[str]:
-    shuffles = {name: one for one in described.repartitions for name in one.aggregations}
+    shuffles = {name: one for one in described.repartitions if not one.whole for name in one.aggregations}
+    whole = {one.name: one for one in described.repartitions if one.whole}
+    for one in whole.values():
+        yield f"  {_node(one.name)} -> {_topic(one.topic)} [label={_quoted(f'rows, {one.shards} shards')}];"
     for node in described.nodes.values():
         if node.kind == "source":
             yield f"  {_topic(node.details['topic'])} -> {_node(node.name)};"
@@ -51,6 +54,9 @@ def _edges(described: Description) -> Iterator[str]:
             yield f"  {_node(node.name)} -> {_topic(node.details['topic'])};"
         for upstream in node.inputs:
             shuffle = shuffles.get(node.name)
+            if upstream in whole:
+                yield f"  {_topic(whole[upstream].topic)} -> {_node(node.name)};"
+                continue
             if shuffle is None:
                 yield f"  {_node(upstream)} -> {_node(node.name)};"
                 continue

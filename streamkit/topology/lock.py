@@ -69,12 +69,16 @@ class LockedStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedShuffle:
-    """A shuffle: `by` is a column or an expression, or says that it is a function, into which nobody can look."""
+    """A shuffle: `by` is a column or an expression, or says that it is a function, into which nobody can look.
+
+    `whole`: of rows, and not of partial results.
+    """
 
     topic: str
     shards: int
     key: str
     by: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,7 @@ def lock_of(topology: Topology) -> Lock:
                 shards=one.shards,
                 key=key_serde(topology.plans[name].key_type).name,
                 by=_key_text(graph.node(name)),
+                whole=one.whole,
             )
             for name, one in repartitions.items()
         },

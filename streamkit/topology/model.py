@@ -44,7 +44,11 @@ class StoreSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repartition:
-    """A shuffle: made by the `KeyBy` node `name`, read by the aggregations in `aggregations`.
+    """A shuffle: made by the `KeyBy` node `name`.
+
+    Where one reader needs the rows themselves, `whole`, all of them do, and every node behind the `KeyBy` runs
+    downstream. Else partial results are shuffled, for the aggregations in `aggregations`. `ordered` says that the rows
+    come to their readers in the order of the log. `facts` says that they are results of windows.
 
     `upstream` are the indexes of the sub-topologies that write it: each of their tasks is one channel.
     """
@@ -55,6 +59,9 @@ class Repartition:
     upstream: tuple[int, ...]
     downstream: int
     aggregations: tuple[str, ...]
+    whole: bool = False
+    ordered: bool = False
+    facts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +70,8 @@ class SubTopology:
 
     `nodes` run here, inputs before users. An aggregation behind a shuffle is in `combines` of the upstream
     sub-topology (window, lateness and partial fold run there) and in `nodes` of the downstream one. `chains` are the
-    runs of stateless nodes that are fused. A task exists for each partition of its inputs.
+    runs of stateless nodes that are fused. A task exists for each partition of its inputs. One that is `ordered` takes
+    the rows of all its inputs in the order of the log.
     """
 
     index: int
@@ -75,6 +83,7 @@ class SubTopology:
     stores: tuple[StoreSpec, ...]
     sink_topics: tuple[str, ...]
     chains: tuple[tuple[str, ...], ...]
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,39 +245,22 @@ def clash(job: Job) -> None:
         ),
         (
             lambda job: (
-                lines(job)
-                .group_by(str.lower, name="by_text")
-                .aggregate(lambda total, _: total, initial=int, name="last")
-            ),
-            "the shuffle 'by_text' gives it several inputs",
-        ),
-        (
-            lambda job: (
-                lines(job)
-                .group_by(str.lower, name="by_text")
-                .reduce(lambda _, text: text, commutative=False, name="last")
-            ),
-            "the shuffle 'by_text' gives it several inputs",
-        ),
-        (
-            lambda job: (
-                job.stream("a", key=str, value=str)
-                .merge(job.stream("b", key=str, value=str))
-                .filter(str.isalpha)
-                .group_by_key()
-                .reduce(lambda _, text: text, commutative=False, name="last")
-            ),
-            "the merge 'merge_1' gives it several inputs",
-        ),
-        (
-            lambda job: (
                 keyed_facts(job, "a")
                 .merge(keyed_facts(job, "b"))
                 .group_by_key()
                 .window(DAY)
                 .aggregate(lambda total, _: total, initial=int, name="last")
             ),
-            "the merge 'merge_1' gives it several inputs",
+            "windows of days_a and days_b close between any two rows",
+        ),
+        (
+            lambda job: (
+                lines(job)
+                .map(lambda text: object())
+                .group_by(str, name="by_text")
+                .aggregate(lambda total, _: total, initial=int, name="last")
+            ),
+            "annotate what 'map_1' returns",
         ),
         (
             lambda job: (
@@ -318,3 +301,40 @@ def test_a_fold_with_a_merge_combines_before_the_shuffle() -> None:
         grouped.aggregate(lambda total, _: total + 1, initial=int, merge=operator.add, name="counts")
 
     assert compiled(define).sub_topologies[0].combines == ("counts",)
+
+
+def test_a_fold_in_order_behind_a_shuffle_takes_every_row_and_runs_downstream_with_its_window() -> None:
+    def define(job: Job) -> None:
+        windows = lines(job).group_by(str.lower, name="by_text").window(DAY)
+        windows.aggregate(lambda total, _: total, initial=int, name="last")
+        windows.late.to("late")
+
+    topology = compiled(define)
+    (shuffle,) = topology.repartitions
+    assert (shuffle.whole, shuffle.ordered, shuffle.aggregations) == (True, True, ("last",))
+    upstream, downstream = topology.sub_topologies
+    assert upstream.nodes == ("lines", "by_text")
+    assert set(downstream.nodes) == {"window_1", "last", "window_1_late", "to_late_1"}
+    assert (upstream.ordered, downstream.ordered, upstream.combines) == (True, True, ())
+
+
+def test_partial_results_of_others_behind_a_shuffle_of_rows_are_not_made_before_it() -> None:
+    def define(job: Job) -> None:
+        grouped = lines(job).group_by(str.lower, name="by_text")
+        grouped.count(name="counts")
+        grouped.aggregate(lambda total, _: total, initial=int, name="last")
+
+    topology = compiled(define)
+    assert topology.sub_topologies[0].combines == ()
+    assert topology.repartitions[0].aggregations == ("counts", "last")
+
+
+def test_facts_of_windows_come_in_order_by_themselves_and_their_tasks_take_no_turns() -> None:
+    def define(job: Job) -> None:
+        facts = keyed_facts(job, "a").key_by(str, name="by_count")
+        facts.group_by_key().reduce(lambda _, count: count, commutative=False, name="newest")
+
+    topology = compiled(define)
+    by_count = topology.repartition("by_count")
+    assert (by_count.whole, by_count.ordered, by_count.facts) == (True, True, True)
+    assert [sub.ordered for sub in topology.sub_topologies] == [False, False, True]

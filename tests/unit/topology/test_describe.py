@@ -67,6 +67,9 @@ def test_the_shuffle_names_its_topic_its_shards_and_both_sides() -> None:
             "upstream": [0],
             "downstream": 1,
             "aggregations": ["counts"],
+            "whole": False,
+            "ordered": False,
+            "facts": False,
         }
     ]
 

@@ -1,0 +1,226 @@
+"""The partitions of shuffles that carry whole rows: each upstream task is a strand of its own."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from streamkit.broker import Fetched
+from streamkit.errors import DeserializationError, TopologyError
+from streamkit.log import decode_parts
+from streamkit.records import Batch, Column, Origin, RowError, TopicPartition
+from streamkit.runtime.blocks import BlockHeader, Turn, WholeRows, decode_whole_block
+from streamkit.runtime.context import TaskContext
+from streamkit.runtime.operators.base import Fan
+from streamkit.runtime.position import ChannelPosition, InputPosition, Run
+from streamkit.runtime.turns import HeldRows, Limit, Strand
+from streamkit.serde import Serde
+from streamkit.topology import Repartition
+
+__all__ = ["RowsInput"]
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block that was read: its rows that wait, how many rows do not, and what holds after it."""
+
+    offset: int
+    parts: deque[HeldRows]
+    passed_count: int
+    header: BlockHeader
+
+
+class _Channel:
+    """The rows of one upstream task."""
+
+    def __init__(self, position: ChannelPosition, run: Run, out: Fan) -> None:
+        self.said, self.reached, self._run, self._out = position, position.reached, run, out
+        self._from = (position.block_offset, position.row_count)
+        self._ended_run = position.ended_run
+        self.blocks: deque[_Block] = deque()
+
+    @property
+    def head(self) -> Turn | None:
+        return self.blocks[0].parts[0].head if self.blocks else None
+
+    @property
+    def closed(self) -> bool:
+        return self._run.bounded and self._ended_run >= self._run.number
+
+    @property
+    def ended(self) -> bool:
+        return self._run.bounded and self.said.ended_run >= self._run.number
+
+    def add(self, offset: int, header: BlockHeader, batches: Sequence[Batch]) -> None:
+        """Take a block, without the rows that were handed on before the task was opened."""
+        if offset < self._from[0]:
+            return
+        left = passed = self._from[1] if offset == self._from[0] else 0
+        parts: deque[HeldRows] = deque()
+        for batch in batches:
+            begin = min(left, len(batch))
+            left -= begin
+            if begin < len(batch):
+                parts.append(HeldRows(batch, begin))
+        self.blocks.append(_Block(offset, parts, passed, header))
+        if header.reached is not None:
+            self.reached = header.reached
+        if header.end_run is not None:
+            self._ended_run = header.end_run
+        self.settle()
+
+    def hand_on(self, limit: Limit | None) -> None:
+        block = self.blocks[0]
+        batch = block.parts[0].take(limit)
+        block.passed_count += len(batch)
+        if not len(block.parts[0]):
+            block.parts.popleft()
+        self._out.receive(batch)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let what holds after a block hold, once all its rows are handed on."""
+        while self.blocks and not self.blocks[0].parts:
+            block = self.blocks.popleft()
+            watermark_ms, end_run = block.header.watermark_ms, block.header.end_run
+            said = self.said
+            self.said = replace(
+                said,
+                watermark_ms=said.watermark_ms if watermark_ms is None else max(said.watermark_ms, watermark_ms),
+                ended_run=said.ended_run if end_run is None else end_run,
+                block_offset=block.offset + 1,
+                row_count=0,
+            )
+
+    def position(self) -> ChannelPosition:
+        head = self.head
+        if head is None:
+            return replace(self.said, reached=self.reached)
+        block = self.blocks[0]
+        return replace(self.said, reached=head, block_offset=block.offset, row_count=block.passed_count)
+
+
+class RowsInput:
+    """A partition of a repartition topic whose blocks hold rows.
+
+    Args:
+        repartition: The shuffle.
+        channels: Ids of all upstream tasks; one that has not spoken holds the others back.
+        serdes: Of key and value.
+        position: How far it was handed on.
+        context: Of the task.
+    """
+
+    def __init__(
+        self,
+        repartition: Repartition,
+        channels: Sequence[str],
+        serdes: tuple[Serde, Serde],
+        position: InputPosition,
+        context: TaskContext,
+    ) -> None:
+        """Go on from `position`."""
+        self.topic_partition = TopicPartition(repartition.topic, context.partition)
+        self.read_offset, self.full = position.next_offset, False
+        self._repartition, self._serdes, self._context = repartition, serdes, context
+        self.out = Fan()
+        self._channels = {
+            name: _Channel(position.channels.get(name, ChannelPosition()), context.run, self.out) for name in channels
+        }
+        self.strands: tuple[Strand, ...] = tuple(self._channels.values()) if repartition.ordered else ()
+        self._told_end = False
+        context.stream_time_ms = max(
+            context.stream_time_ms, *(channel.said.watermark_ms for channel in self._channels.values())
+        )
+
+    @property
+    def next_offset(self) -> int:
+        """The first block of which a row waits."""
+        waiting = [channel.blocks[0].offset for channel in self._channels.values() if channel.blocks]
+        return min(waiting, default=self.read_offset)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all channels marked the end of this run, and no row waits."""
+        return all(channel.ended for channel in self._channels.values())
+
+    @property
+    def watermark_ms(self) -> int:
+        """The minimum over the channels; one that marked the end of this run holds nothing back."""
+        channels = self._channels.values()
+        running = [channel.said.watermark_ms for channel in channels if not channel.ended]
+        return min(running or (channel.said.watermark_ms for channel in channels))
+
+    @property
+    def read_watermark_ms(self) -> int:
+        """The same: blocks are read on, whatever waits."""
+        return self.watermark_ms
+
+    def take(self, fetched: Fetched) -> int:
+        """Read blocks; without an order their rows go on at once."""
+        count = 0
+        for records in decode_parts(fetched.record_batches, from_offset=self.read_offset):
+            headers = records.headers if records.headers is not None else [()] * len(records)
+            for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
+                self._context.reading = (self.topic_partition, offset)
+                try:
+                    self._take_block(offset, BlockHeader.from_headers(header), block or b"")
+                except RowError as error:
+                    raise DeserializationError(
+                        f"a shuffle block does not decode: {error.reason}",
+                        topic=self.topic_partition.topic,
+                        partition=self.topic_partition.partition,
+                        offset=offset,
+                        data=error.data,
+                    ) from error
+            count += len(records)
+        self.read_offset = max(fetched.next_offset, self.read_offset)
+        return count
+
+    def _take_block(self, offset: int, header: BlockHeader, block: bytes) -> None:
+        known = header.channel in self._channels and header.kind in ("whole", "none")
+        if not known or header.node not in ("", self._repartition.name):
+            raise TopologyError(
+                f"{self.topic_partition} offset {offset} is of channel {header.channel!r} and node {header.node!r}, "
+                "which this job does not have",
+                detail=f"it has the channels {', '.join(self._channels)}, and rows of {self._repartition.name}",
+                hint="the job was changed: give it a new name to read everything again",
+            )
+        batches = [self._batch(whole) for whole in decode_whole_block(block)] if header.kind == "whole" else []
+        channel = self._channels[header.channel]
+        channel.add(offset, header, batches)
+        if not self.strands:
+            while channel.head is not None:
+                channel.hand_on(None)
+
+    def _batch(self, whole: WholeRows) -> Batch:
+        offsets, timestamps_ms, watermarks_ms, stream_times_ms, numbers = (
+            np.frombuffer(column, dtype="<i8").astype(np.int64, copy=False) for column in whole.integers
+        )
+        origin = Origin(
+            source=TopicPartition(whole.topic, whole.partition),
+            offsets=offsets,
+            timestamps_ms=timestamps_ms,
+            watermarks_ms=watermarks_ms,
+            published_ms=whole.published_ms,
+            stream_times_ms=stream_times_ms,
+            row_numbers=numbers,
+            headers=lambda: whole.headers,
+        )
+        keys, values = self._serdes
+        return Batch(origin, Column(keys, encoded=whole.keys), Column(values, encoded=whole.values))
+
+    def tell(self) -> None:
+        """Hand the watermark to the readers, then the end, once."""
+        watermark_ms = self.watermark_ms
+        self._context.stream_time_ms = max(self._context.stream_time_ms, watermark_ms)
+        self.out.advance(watermark_ms)
+        if self.ended and not self._told_end:
+            self._told_end = True
+            self.out.end()
+
+    def position(self) -> InputPosition:
+        """Return offset and channels."""
+        channels: Mapping[str, ChannelPosition] = {name: one.position() for name, one in self._channels.items()}
+        return InputPosition(next_offset=self.next_offset, channels=channels)
