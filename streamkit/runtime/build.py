@@ -1,7 +1,7 @@
 """Builds the operators of one task from its sub-topology: the only place that knows which node runs as what."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -76,6 +76,7 @@ class TaskPlan:
         run: The run that is going on.
         marks: For each source topic, what that run reads of this partition.
         check: Wraps columnar steps (a test driver runs them twice).
+        last_offsets: Where no more comes of a source partition.
         coroutines: Runs its async functions; None before a worker has taken the task.
     """
 
@@ -88,6 +89,7 @@ class TaskPlan:
     run: Run
     marks: Mapping[str, RunMark]
     check: StepCheck
+    last_offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
     coroutines: Coroutines | None = None
 
     @property

@@ -227,6 +227,14 @@ def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[s
     unread = unread_places(topology, broker)
     if unread:
         return f"rows wait in {unread[0]}: let the job run until it has caught up"
+    shuffles = {repartition.topic for repartition in topology.repartitions}
+    waiting = [
+        place
+        for place, committed in broker.group(topology.job).committed().items()
+        if place.topic in shuffles and Note.from_text(committed.metadata).read_offset
+    ]
+    if waiting:
+        return f"rows wait in {waiting[0]} for rows of other inputs that come before them"
     return ""
 
 
@@ -237,8 +245,12 @@ def _of_no_aggregation(topology: Topology) -> str | None:
     return next((name for name in stores if name not in aggregations), None)
 
 
+def _read_offset(committed: CommittedOffset) -> int:
+    return max(committed.offset, Note.from_text(committed.metadata).read_offset)
+
+
 def unread_places(topology: Topology, broker: Broker) -> list[TopicPartition]:
-    """Return the repartition partitions whose records were not all taken by their task."""
+    """Return the repartition partitions whose records were not all read by their task."""
     topics = broker.admin.describe_topics()
     committed = broker.group(topology.job).committed()
     unread = []
@@ -249,7 +261,7 @@ def unread_places(topology: Topology, broker: Broker) -> list[TopicPartition]:
                 continue
             for partition in range(topics[repartition.topic].partition_count):
                 place = TopicPartition(repartition.topic, partition)
-                begin = committed[place].offset if place in committed else None
+                begin = _read_offset(committed[place]) if place in committed else None
                 # Markers at the end are nothing to read.
                 if any(len(records) for records in read_to(broker, fetcher, place, begin)):
                     unread.append(place)

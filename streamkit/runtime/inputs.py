@@ -151,8 +151,10 @@ class SourceInput:
 
     @property
     def closed(self) -> bool:
-        """Whether a bounded run has read to its end offset."""
-        return self._mark.end_offset is not None and self.read_offset >= self._mark.end_offset
+        """Whether it was read to where no more comes."""
+        last = self._context.last_offsets.get(self.topic_partition)
+        last = last if self._mark.end_offset is None else self._mark.end_offset
+        return last is not None and self.read_offset >= last
 
     @property
     def full(self) -> bool:

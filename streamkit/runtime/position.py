@@ -165,6 +165,7 @@ class Note:
         max_timestamp_ms: Of a source partition: the largest timestamp so far.
         mark: Of a source partition: what the run reads of it.
         partition_count: Of a source partition: how many its topic had when the run began.
+        read_offset: How far beyond the offset it was read, for rows that wait for their turn (0: no further).
         position: Of a task without a store: the position but for its inputs, with the first of them.
         channels: Of a repartition partition that a task without a store reads: the position of each channel.
     """
@@ -175,6 +176,7 @@ class Note:
     max_timestamp_ms: int = NEVER_MS
     mark: RunMark | None = None
     partition_count: int = 0
+    read_offset: int = 0
     position: Position | None = None
     channels: Mapping[str, ChannelPosition] = field(default_factory=dict)
 
@@ -190,6 +192,8 @@ class Note:
             run = self.mark.run
             data["mark"] = [run.number, self.mark.end_offset, self.mark.published_ms, run.published_ms, run.left_run]
             data["count"] = self.partition_count
+        if self.read_offset:
+            data["read"] = self.read_offset
         if self.position is not None:
             data["position"] = self.position.to_json()
         if self.channels:
@@ -215,6 +219,7 @@ class Note:
             max_timestamp_ms=data["max"],
             mark=mark,
             partition_count=data.get("count", 0),
+            read_offset=data.get("read", 0),
             position=Position.from_json(data["position"]) if "position" in data else None,
             channels={name: _channel_from_json(said) for name, said in data.get("channels", {}).items()},
         )

@@ -57,7 +57,7 @@ class Rerun:
         committed = self.rest.group(self.topology.job).committed()
         total_count = sum(end - min(committed[place].offset, end) for place, end in self.past.ends.items())
         tell = functools.partial(self._tell, total_count)
-        options = replace(self.options, bounded=self.past.bounded)
+        options = replace(self.options, bounded=self.past.bounded, last_offsets=self.past.ends)
         worker = Worker(self.topology, broker, options=options, fs=self.fs, clock=self.clock)
         stop = threading.Event()
         if self.past.finished:

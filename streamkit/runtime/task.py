@@ -67,6 +67,7 @@ class Task:
             overlay=self._overlay,
             run=plan.run,
             ordered=plan.sub.ordered,
+            last_offsets=plan.last_offsets,
             aside=aside,
             careful=careful,
             counters=Counters(**position.counters),
@@ -142,9 +143,9 @@ class Task:
             RecordError: One record is bad. The task must be closed dirty: nothing since its last commit counts.
         """
         reader = self._parts.inputs[fetched.topic_partition]
-        before = reader.next_offset
+        before = reader.position()
         count = reader.take(fetched)
-        if reader.next_offset != before:
+        if reader.position() != before:
             self._dirty = True
         self._release()
         self._tell()
@@ -255,6 +256,7 @@ class Task:
                 mark=self.plan.marks[place.topic] if source else None,
                 partition_count=self.plan.partition_counts[place.topic] if source else 0,
                 position=carried,
+                read_offset=reader.read_offset if reader.read_offset > reader.next_offset else 0,
                 channels={} if stateful else position.inputs[place].channels,
             )
             carried = None

@@ -2,8 +2,8 @@
 
 A row's turn is (largest timestamp of its source partition so far, topic, partition, offset). Within a strand, which is
 a source partition or one channel of a shuffle, turns never fall. So a row is handed on when every other strand has a
-row of a later turn, or has said that it will have no earlier one. What waits is not part of the task's position: after a
-crash it is read again. Why so: docs/adr/0040-turns.md.
+row of a later turn, or has said that it will have no earlier one. What waits is not part of the task's position: after
+a crash it is read again. Why so: docs/adr/0040-turns.md.
 """
 
 from collections.abc import Sequence
