@@ -1,44 +1,68 @@
 """Makes nodes from what an operator was given, and refuses what does not fit; adds nothing to the job."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import polars as pl
 
+from streamkit.dsl.accumulators import accumulator_type
 from streamkit.dsl.builder import Builder
 from streamkit.dsl.handle import Handle
 from streamkit.dsl.names import asynchronous, check_function, doc_of, durable_name, function_name
 from streamkit.dsl.row_wise import check_row_wise
 from streamkit.errors import DefinitionError
 from streamkit.graph import (
+    Aggregate,
     Aggregation,
     AnyWindow,
     AsyncCalls,
+    Columns,
     Emit,
     Filter,
+    FlatMap,
+    Fold,
     Hopping,
     KeyBy,
     Map,
+    MapBatches,
+    MapValues,
     Merge,
+    Node,
+    Peek,
+    Reduce,
     Select,
     ToStream,
     Tumbling,
+    Typed,
     Window,
 )
 
 __all__ = [
+    "How",
+    "aggregation_node",
+    "calling_node",
+    "check_can_delete",
+    "columns_by",
+    "counting",
     "facts_node",
     "filter_node",
+    "fold_by",
     "key_node",
     "map_node",
     "merge_node",
     "node_name",
+    "reduce_by",
     "select_node",
+    "typed_node",
     "window_node",
     "window_of",
 ]
 
 _SHARDS_MAX = 100_000
+
+_CALLING: Final = {"flat_map": FlatMap, "map_batches": MapBatches, "map_values": MapValues, "peek": Peek}
+
+How: TypeAlias = Fold | Reduce | Columns
 
 
 def node_name(job: Builder, kind: str, fn: Any, name: str | None) -> str:
@@ -48,6 +72,17 @@ def node_name(job: Builder, kind: str, fn: Any, name: str | None) -> str:
     """
     own = function_name(fn) if hasattr(fn, "__code__") else None
     return name or own or job.fresh_name(kind)
+
+
+def calling_node(verb: str, rows: Handle, fn: Any, name: str | None) -> Node:
+    """Return a node that calls a plain function and owns nothing durable."""
+    check_function(fn, verb)
+    return _CALLING[verb](name=node_name(rows.job, verb, fn, name), inputs=(rows.name,), fn=fn, doc=doc_of(fn))
+
+
+def typed_node(rows: Handle, value_type: Any) -> Typed:
+    """Return a statement of what rows are."""
+    return Typed(name=rows.job.fresh_name("typed"), inputs=(rows.name,), value_type=value_type)
 
 
 def filter_node(job: Builder, kind: str, upstream: str, predicate: Any, name: str | None) -> Filter:
@@ -103,6 +138,50 @@ def window_of(job: Builder, table: str) -> Window | None:
         node = job.node(node.inputs[0])
     upstream = job.node(node.inputs[0])
     return upstream if isinstance(upstream, Window) else None
+
+
+def check_can_delete(job: Builder, table: str) -> None:
+    """Refuse to filter a table whose rows that fail could not be deleted downstream."""
+    window = window_of(job, table)
+    if window is not None and window.emit != "final":
+        raise DefinitionError(
+            f"{table!r} cannot be filtered: its windows are updated",
+            detail="one that passed and then fails would have to be deleted, by the key of all windows",
+            hint='use emit="final", or filter where the topic is read',
+        )
+
+
+def reduce_by(rows: Handle, fn: Any, *, commutative: bool) -> Reduce:
+    """Return a fold by one function of two values."""
+    check_function(fn, "reduce")
+    return Reduce(fn=fn, commutative=commutative, value_type=rows.job.plan(rows.name).value_type)
+
+
+def fold_by(fn: Any, initial: Callable[[], Any], merge: Callable[[Any, Any], Any] | None, name: str) -> Fold:
+    """Return a fold into an accumulator."""
+    check_function(fn, "aggregate")
+    if merge is not None:
+        check_function(merge, f"merge= of {name!r}")
+    return Fold(fn=fn, initial=initial, merge=merge, accumulator_type=accumulator_type(initial, name))
+
+
+def counting() -> Columns:
+    """Return a fold that counts rows."""
+    return Columns(aggregates={"value": Aggregate("count")}, scalar=True)
+
+
+def columns_by(columns: Mapping[str, Aggregate], name: str) -> Columns:
+    """Return a fold by built-in aggregates."""
+    if not columns or not all(isinstance(one, Aggregate) for one in columns.values()):
+        raise DefinitionError(
+            f"agg of {name!r} takes names and built-in aggregates", hint='agg({"n": agg.count()}, name="...")'
+        )
+    return Columns(aggregates=dict(columns))
+
+
+def aggregation_node(upstream: str, how: How, emit: Emit, name: str, fn: Any) -> Aggregation:
+    """Return the node that folds, and owns a store."""
+    return Aggregation(name=name, inputs=(upstream,), how=how, emit=emit, doc=doc_of(fn))
 
 
 def facts_node(job: Builder, table: str) -> ToStream:

@@ -7,44 +7,16 @@ The four kinds lead to one another, so they live in one module. What they make i
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import polars as pl
 
-from streamkit.dsl.accumulators import accumulator_type
+from streamkit.dsl import making
 from streamkit.dsl.builder import Builder
 from streamkit.dsl.handle import Handle
-from streamkit.dsl.making import (
-    facts_node,
-    filter_node,
-    key_node,
-    map_node,
-    merge_node,
-    node_name,
-    select_node,
-    window_node,
-    window_of,
-)
-from streamkit.dsl.names import check_function, doc_of, durable_name
-from streamkit.errors import DefinitionError
-from streamkit.graph import (
-    Aggregate,
-    Aggregation,
-    AnyWindow,
-    AsyncCalls,
-    Columns,
-    Emit,
-    FlatMap,
-    Fold,
-    Late,
-    MapBatches,
-    MapValues,
-    Node,
-    Peek,
-    Reduce,
-    Typed,
-)
+from streamkit.dsl.names import durable_name
+from streamkit.dsl.rows import Facts, Rows
+from streamkit.graph import Aggregate, AnyWindow, AsyncCalls, Emit, Late, Node
 from streamkit.records import Windowed
 
 __all__ = ["Grouped", "Row", "Stream", "Table", "WindowedGroup"]
@@ -63,7 +35,7 @@ MergeFn: TypeAlias = Callable[[Any, Any], Any]
 """Not of the accumulator's type: `operator.add`, which takes anything, would make mypy take that type for `Any` too."""
 
 
-class Stream(Handle, Generic[K_co, V_co]):
+class Stream(Facts[K_co, V_co], Generic[K_co, V_co]):
     """Facts, in order within each partition."""
 
     def _add(self, node: Node, fn: Any = None) -> "Stream[Any, Any]":
@@ -98,8 +70,8 @@ class Stream(Handle, Generic[K_co, V_co]):
             DefinitionError: `fn` is not a function, or `calls` goes with a plain one.
         """
         if fn is None and calls is not None:
-            return lambda decorated: self._add(map_node(self._job, self.name, decorated, name, calls), decorated)
-        return self._add(map_node(self._job, self.name, fn, name, calls), fn)
+            return lambda decorated: self._add(making.map_node(self._job, self.name, decorated, name, calls), decorated)
+        return self._add(making.map_node(self._job, self.name, fn, name, calls), fn)
 
     def flat_map(self, fn: Callable[[V_co], Iterable[V2]], *, name: str | None = None) -> "Stream[K_co, V2]":
         """Turn each value into any number of values.
@@ -120,47 +92,7 @@ class Stream(Handle, Generic[K_co, V_co]):
             >>> words.fn("to be")
             ['to', 'be']
         """
-        check_function(fn, "flat_map")
-        node = FlatMap(name=node_name(self._job, "flat_map", fn, name), inputs=(self.name,), fn=fn, doc=doc_of(fn))
-        return self._add(node, fn)
-
-    def filter(self, predicate: Callable[[V_co], bool] | pl.Expr, *, name: str | None = None) -> "Stream[K_co, V_co]":
-        """Keep the rows whose predicate is true.
-
-        Shape: one row in, one or none out, unchanged. An expression that is null is not true.
-
-        Raises:
-            DefinitionError: The expression is not row-wise or makes no booleans, or `predicate` is no plain function.
-        """
-        return self._add(filter_node(self._job, "filter", self.name, predicate, name), predicate)
-
-    def branch(
-        self, predicate: Callable[[V_co], bool] | pl.Expr, *, name: str | None = None
-    ) -> "tuple[Stream[K_co, V_co], Stream[K_co, V_co]]":
-        """Split into the rows whose predicate is true, and all others.
-
-        The predicate is asked once for each side, so it must be pure.
-
-        Shape: one row in, one out on exactly one side, unchanged.
-
-        Raises:
-            DefinitionError: As for `filter`.
-        """
-        yes = filter_node(self._job, "branch", self.name, predicate, name)
-        no = replace(yes, name=f"{yes.name}_else", negate=True)
-        return self._add(yes, predicate), self._add(no, predicate)
-
-    def peek(self, fn: Callable[[V_co], object], *, name: str | None = None) -> "Stream[K_co, V_co]":
-        """Call a function with each value, for its side effect; after a crash it may be called again.
-
-        Shape: one row in, the same row out.
-
-        Raises:
-            DefinitionError: `fn` is not a plain function.
-        """
-        check_function(fn, "peek")
-        node = Peek(name=node_name(self._job, "peek", fn, name), inputs=(self.name,), fn=fn, doc=doc_of(fn))
-        return self._add(node, fn)
+        return self._add(making.calling_node("flat_map", self, fn, name), fn)
 
     def map_batches(
         self, fn: Callable[[pl.DataFrame], pl.DataFrame], *, name: str | None = None
@@ -175,9 +107,7 @@ class Stream(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: The columns are not known, or `fn` is not a plain function.
         """
-        check_function(fn, "map_batches")
-        name = node_name(self._job, "map_batches", fn, name)
-        return self._add(MapBatches(name=name, inputs=(self.name,), fn=fn, doc=doc_of(fn)), fn)
+        return self._add(making.calling_node("map_batches", self, fn, name), fn)
 
     def select(self, *columns: str | pl.Expr) -> "Stream[K_co, Row]":
         """Make rows of the columns and expressions named.
@@ -187,7 +117,7 @@ class Stream(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: An expression is not row-wise, or does not fit the columns there are.
         """
-        return self._add(select_node(self._job, "select", self.name, columns, keep=False))
+        return self._add(making.select_node(self._job, "select", self.name, columns, keep=False))
 
     def with_columns(self, *columns: pl.Expr) -> "Stream[K_co, Row]":
         """Add or replace columns.
@@ -197,7 +127,7 @@ class Stream(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: As for `select`.
         """
-        return self._add(select_node(self._job, "with_columns", self.name, columns, keep=True))
+        return self._add(making.select_node(self._job, "with_columns", self.name, columns, keep=True))
 
     def typed(self, value: type[V2]) -> "Stream[K_co, V2]":
         """State what the rows are, after `select`, `with_columns` or `map_batches`.
@@ -207,7 +137,7 @@ class Stream(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: The columns are known, and are others.
         """
-        return self._add(Typed(name=self._job.fresh_name("typed"), inputs=(self.name,), value_type=value))
+        return self._add(making.typed_node(self, value))
 
     @overload
     def key_by(self, key: Callable[[V_co], K2], *, name: str | None = None, shards: int = 8) -> "Stream[K2, V_co]": ...
@@ -230,7 +160,7 @@ class Stream(Handle, Generic[K_co, V_co]):
             UnnamedStateError: There is neither a named function nor `name=`.
             DefinitionError: The key does not fit the rows, or is of a type that cannot be a key.
         """
-        node = key_node("key_by", self, key, type=type, name=name, shards=shards)
+        node = making.key_node("key_by", self, key, type=type, name=name, shards=shards)
         return self._add(node, key)
 
     @overload
@@ -242,21 +172,11 @@ class Stream(Handle, Generic[K_co, V_co]):
     @overload
     def group_by(self, key: str | pl.Expr, *, name: str, shards: int = 8) -> "Grouped[Any, V_co]": ...
     def group_by(self, key: Any, *, type: Any = None, name: str | None = None, shards: int = 8) -> "Grouped[Any, Any]":
-        """Shuffle by a new key: `key_by`, then `group_by_key`.
+        """Shuffle by a new key: `key_by`, then `group_by_key`. It takes and raises what `key_by` does.
 
         Shape: one row in, one row out with another key, in the partition where that key belongs.
-
-        Args:
-            key: A function of the value, a column's name or an expression.
-            type: Type of the key, where the column does not say it.
-            name: Names the repartition topic, `<job>-<name>-repartition`; the function's name without it.
-            shards: Partition count of that topic, 1 to 100,000. Changing it needs a replay.
-
-        Raises:
-            UnnamedStateError: There is neither a named function nor `name=`.
-            DefinitionError: The key does not fit the rows, or is of a type that cannot be a key.
         """
-        node = key_node("group_by", self, key, type=type, name=name, shards=shards)
+        node = making.key_node("group_by", self, key, type=type, name=name, shards=shards)
         self._job.add(node)
         return Grouped(self._job, node.name, key)
 
@@ -272,16 +192,7 @@ class Stream(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: A stream is of another job, is named twice, or has keys of another type.
         """
-        return self._add(merge_node(self._job, (self, *others)))
-
-    def to(self, topic: str) -> None:
-        """Write each row to a topic, made if missing.
-
-        Raises:
-            DefinitionError: The topic's name is not legal.
-            TopologyError: The job reads that topic.
-        """
-        self._job.add_sink(self.name, topic)
+        return self._add(making.merge_node(self._job, (self, *others)))
 
 
 class _Aggregating(Handle, Generic[K_co, V_co]):
@@ -292,8 +203,8 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
         super().__init__(job, name, fn)
         self._emit = emit
 
-    def _add(self, how: Fold | Reduce | Columns, name: str, fn: Any = None) -> "Table[Any, Any]":
-        self._job.add(Aggregation(name=name, inputs=(self.name,), how=how, emit=self._emit, doc=doc_of(fn)))
+    def _add(self, how: making.How, name: str, fn: Any = None) -> "Table[Any, Any]":
+        self._job.add(making.aggregation_node(self.name, how, self._emit, name, fn))
         return Table(self._job, name, fn)
 
     def count(self, *, name: str) -> "Table[K_co, int]":
@@ -302,7 +213,7 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
         Args:
             name: Names the table, its store and its changelog.
         """
-        return self._add(Columns(aggregates={"value": Aggregate("count")}, scalar=True), name)
+        return self._add(making.counting(), name)
 
     @overload
     def reduce(
@@ -326,8 +237,7 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
         """
         if fn is None:
             return lambda decorated: _Aggregating.reduce(self, decorated, commutative=commutative, name=name)
-        check_function(fn, "reduce")
-        how = Reduce(fn=fn, commutative=commutative, value_type=self._job.plan(self.name).value_type)
+        how = making.reduce_by(self, fn, commutative=commutative)
         return self._add(how, durable_name(fn, name, "reduce"), fn)
 
     @overload
@@ -369,12 +279,8 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
         """
         if fn is None:
             return lambda decorated: _Aggregating.aggregate(self, decorated, initial=initial, merge=merge, name=name)
-        check_function(fn, "aggregate")
         durable = durable_name(fn, name, "aggregate")
-        if merge is not None:
-            check_function(merge, f"merge= of {durable!r}")
-        how = Fold(fn=fn, initial=initial, merge=merge, accumulator_type=accumulator_type(initial, durable))
-        return self._add(how, durable, fn)
+        return self._add(making.fold_by(fn, initial, merge, durable), durable, fn)
 
     def agg(self, columns: Mapping[str, Aggregate], *, name: str) -> "Table[K_co, Row]":
         """Fold columns by built-in aggregates, which all combine before a shuffle.
@@ -386,11 +292,7 @@ class _Aggregating(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: A column does not exist, or its type does not allow the aggregate.
         """
-        if not columns or not all(isinstance(one, Aggregate) for one in columns.values()):
-            raise DefinitionError(
-                f"agg of {name!r} takes names and built-in aggregates", hint='agg({"n": agg.count()}, name="...")'
-            )
-        return self._add(Columns(aggregates=dict(columns)), name)
+        return self._add(making.columns_by(columns, name), name)
 
 
 class Grouped(_Aggregating[K_co, V_co]):
@@ -406,7 +308,7 @@ class Grouped(_Aggregating[K_co, V_co]):
         Raises:
             DefinitionError: An argument is none of these.
         """
-        node = window_node(self._job, self.name, window, emit)
+        node = making.window_node(self._job, self.name, window, emit)
         self._job.add(node)
         return WindowedGroup(self._job, node.name, emit=emit)
 
@@ -430,7 +332,7 @@ class WindowedGroup(_Aggregating[Windowed[K_co], V_co], Generic[K_co, V_co]):
         return self._late
 
 
-class Table(Handle, Generic[K_co, V_co]):
+class Table(Rows, Generic[K_co, V_co]):
     """The latest value of each key."""
 
     def _add(self, node: Node, fn: Any = None) -> "Table[Any, Any]":
@@ -443,9 +345,7 @@ class Table(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: `fn` is not a plain function.
         """
-        check_function(fn, "map_values")
-        node = MapValues(name=node_name(self._job, "map_values", fn, name), inputs=(self.name,), fn=fn, doc=doc_of(fn))
-        return self._add(node, fn)
+        return self._add(making.calling_node("map_values", self, fn, name), fn)
 
     def filter(self, predicate: Callable[[V_co], bool] | pl.Expr, *, name: str | None = None) -> "Table[K_co, V_co]":
         """Keep the keys whose value passes.
@@ -457,14 +357,8 @@ class Table(Handle, Generic[K_co, V_co]):
             DefinitionError: The expression is not row-wise or makes no booleans, `predicate` is no plain function, or
                 the table is of windows and updated: a tombstone for the plain key would stand for all its windows.
         """
-        window = window_of(self._job, self.name)
-        if window is not None and window.emit != "final":
-            raise DefinitionError(
-                f"{self.name!r} cannot be filtered: its windows are updated",
-                detail="one that passed and then fails would have to be deleted, by the key of all windows",
-                hint='use emit="final", or filter where the topic is read',
-            )
-        return self._add(filter_node(self._job, "filter", self.name, predicate, name), predicate)
+        making.check_can_delete(self._job, self.name)
+        return self._add(making.filter_node(self._job, "filter", self.name, predicate, name), predicate)
 
     def typed(self, value: type[V2]) -> "Table[K_co, V2]":
         """State what the rows are, after `agg`.
@@ -472,7 +366,7 @@ class Table(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: The columns are known, and are others.
         """
-        return self._add(Typed(name=self._job.fresh_name("typed"), inputs=(self.name,), value_type=value))
+        return self._add(making.typed_node(self, value))
 
     def to_stream(self: "Table[Windowed[K], V]") -> Stream[K, V]:
         """Take the final results of windows as facts.
@@ -482,15 +376,6 @@ class Table(Handle, Generic[K_co, V_co]):
         Raises:
             DefinitionError: The table has no windows, or its results are updates.
         """
-        node = facts_node(self._job, self.name)
+        node = making.facts_node(self._job, self.name)
         self._job.add(node)
         return Stream(self._job, node.name)
-
-    def to(self, topic: str) -> None:
-        """Write results to a topic, made if missing: updates by key, or each window once.
-
-        Raises:
-            DefinitionError: The topic's name is not legal.
-            TopologyError: The job reads that topic.
-        """
-        self._job.add_sink(self.name, topic)
