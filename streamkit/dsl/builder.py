@@ -6,8 +6,8 @@ from typing import Any, get_args
 import polars as pl
 
 from streamkit.errors import DefinitionError, DuplicateNameError, FrozenJobError, TopologyError
-from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Node, Sink, Source
-from streamkit.graph.nodes import OnError
+from streamkit.graph import KeyBy, LogicalGraph, Node, Sink, Source
+from streamkit.graph.nodes import OnError, store_names
 from streamkit.topology import NodePlan, changelog_topic, plan_node, repartition_topic, returned_type
 
 __all__ = ["Builder", "check_policy", "check_topic"]
@@ -56,8 +56,8 @@ class Builder:
             )
         if isinstance(node, KeyBy):
             check_topic(repartition_topic(self.name, node.name), f"repartition topic of {node.name!r}")
-        if isinstance(node, Aggregation):
-            check_topic(changelog_topic(self.name, node.name), f"changelog topic of {node.name!r}")
+        for store in store_names(node):
+            check_topic(changelog_topic(self.name, store), f"changelog topic of {store!r}")
         plan = plan_node(node, [self._plans[name] for name in node.inputs])
         self._nodes[node.name], self._plans[node.name] = node, plan
 

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from streamkit.dsl.builder import Builder, check_policy, check_topic
 from streamkit.dsl.names import check_function
-from streamkit.dsl.stream import Stream
+from streamkit.dsl.stream import Stream, Table
 from streamkit.errors import DefinitionError
-from streamkit.graph import EventTime, Source
+from streamkit.graph import EventTime, Latest, Source
 from streamkit.graph.nodes import OnError
 from streamkit.serde import key_serde, schema_of, value_serde
 
@@ -66,21 +66,86 @@ class Job(Builder):
             DefinitionError: The topic's name is not legal, a type has no serde, the field does not exist, or there is
                 no such policy.
         """
-        check_topic(topic, "topic name")
-        if on_error is not None:
-            check_policy(on_error, f"source {topic!r}")
-        key_serde(key)
-        value_serde(value)
-        event_time = timestamp if isinstance(timestamp, EventTime) else EventTime(timestamp)
-        if callable(event_time.field):
-            check_function(event_time.field, f"timestamp= of {topic!r}")
-        elif event_time.field is not None:
-            _check_field(value, event_time.field, topic)
-        self.check_source(topic)
-        self.add(
-            Source(name=topic, topic=topic, key_type=key, value_type=value, event_time=event_time, on_error=on_error)
+        self._read(
+            Source(
+                name=topic, topic=topic, key_type=key, value_type=value, event_time=_time(timestamp), on_error=on_error
+            )
         )
         return Stream(self, topic)
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key: type[K],
+        value: type[V],
+        timestamp: Timestamp[V] = None,
+        on_error: OnError | None = None,
+    ) -> Table[K, V]: ...
+    @overload
+    def table(
+        self, topic: str, *, key: type[K], timestamp: Timestamp[Any] = None, on_error: OnError | None = None
+    ) -> Table[K, Any]: ...
+    def table(
+        self, topic: str, *, key: Any, value: Any = None, timestamp: Any = None, on_error: OnError | None = None
+    ) -> Table[Any, Any]:
+        """Read a topic as a table: the last value of each key, in the order of its partition; a null value deletes it.
+
+        Args:
+            topic: Its name; also the table's, and that of its store. The records are read by a node `<topic>-records`.
+            key: Type of the keys, or a serde; a null key is a bad record.
+            value: Type of the values, or a serde; without it they are what orjson returns.
+            timestamp: As for `stream`; a record that deletes its key bears its own.
+            on_error: As for `stream`.
+
+        Raises:
+            DefinitionError: As for `stream`, or there is no type of keys.
+
+        Cost: a store of the table's size in each task, and a changelog that says once more what the topic does.
+
+        Example:
+            >>> from streamkit import Job
+            >>> job = Job("receipts")
+            >>> customers = job.table("customers", key=str, value=str)
+            >>> @job.stream("orders", key=str, value=str).join(customers)
+            ... def receipts(order: str, customer: str) -> str:
+            ...     return f"{order} for {customer}"
+            >>> receipts
+            <Stream receipts.receipts>
+        """
+        if key is None:
+            raise DefinitionError(f"the table {topic!r} has no type of keys", hint="pass key=str, or what they are")
+        records = Source(
+            name=f"{topic}-records",
+            topic=topic,
+            key_type=key,
+            value_type=value,
+            event_time=_time(timestamp),
+            on_error=on_error,
+            nulls_delete=True,
+        )
+        self._read(records)
+        self.add(Latest(name=topic, inputs=(records.name,)))
+        return Table(self, topic)
+
+    def _read(self, node: Source) -> None:
+        topic, field = node.topic, node.event_time.field
+        check_topic(topic, "topic name")
+        if node.on_error is not None:
+            check_policy(node.on_error, f"source {topic!r}")
+        key_serde(node.key_type)
+        value_serde(node.value_type)
+        if callable(field):
+            check_function(field, f"timestamp= of {topic!r}")
+        elif field is not None:
+            _check_field(node.value_type, field, topic)
+        self.check_source(topic)
+        self.add(node)
+
+
+def _time(timestamp: Any) -> EventTime:
+    return timestamp if isinstance(timestamp, EventTime) else EventTime(timestamp)
 
 
 def _check_field(value_type: Any, field: str, topic: str) -> None:

@@ -1,7 +1,7 @@
 """Makes nodes from what an operator was given, and refuses what does not fit; adds nothing to the job."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar, cast, get_args
 
 import polars as pl
 
@@ -22,7 +22,9 @@ from streamkit.graph import (
     FlatMap,
     Fold,
     Hopping,
+    Join,
     KeyBy,
+    Latest,
     Map,
     MapBatches,
     MapValues,
@@ -31,11 +33,13 @@ from streamkit.graph import (
     Peek,
     Reduce,
     Select,
+    TableJoin,
     ToStream,
     Tumbling,
     Typed,
     Window,
 )
+from streamkit.graph.nodes import Order
 
 __all__ = [
     "How",
@@ -47,6 +51,7 @@ __all__ = [
     "facts_node",
     "filter_node",
     "fold_by",
+    "join_node",
     "key_node",
     "map_node",
     "merge_node",
@@ -63,6 +68,7 @@ _SHARDS_MAX = 100_000
 _CALLING: Final = {"flat_map": FlatMap, "map_batches": MapBatches, "map_values": MapValues, "peek": Peek}
 
 How: TypeAlias = Fold | Reduce | Columns
+JoinNode = TypeVar("JoinNode", Join, TableJoin)
 
 
 def node_name(job: Builder, kind: str, fn: Any, name: str | None) -> str:
@@ -122,6 +128,24 @@ def merge_node(job: Builder, streams: Sequence[Handle]) -> Merge:
     return Merge(name=job.fresh_name("merge"), inputs=inputs)
 
 
+def join_node(kind: type[JoinNode], sides: tuple[Handle, Handle], fn: Any, name: str | None, order: str) -> JoinNode:
+    """Return the join of a stream or a table with a table."""
+    one, other = sides
+    one.job.check_own(other)
+    check_function(fn, "join")
+    if order not in get_args(Order):
+        raise DefinitionError(f'order={order!r} of join is neither "log" nor "arrival"')
+    tables = sides if kind is TableJoin else sides[1:]
+    for table in tables:
+        if window_of(one.job, table.name) is not None:
+            raise DefinitionError(
+                f"{table.name!r} cannot be joined: its keys are windows",
+                hint="take its final results as facts with to_stream(), and join those with a table",
+            )
+    named = node_name(one.job, "join", fn, name)
+    return kind(name=named, inputs=(one.name, other.name), fn=fn, order=cast(Order, order), doc=doc_of(fn))
+
+
 def window_node(job: Builder, upstream: str, window: AnyWindow, emit: Emit) -> Window:
     """Return a cut into windows."""
     if not isinstance(window, Tumbling | Hopping):
@@ -135,6 +159,8 @@ def window_of(job: Builder, table: str) -> Window | None:
     """Return the windows of a table, None if it has none."""
     node = job.node(table)
     while not isinstance(node, Aggregation):
+        if isinstance(node, Latest | TableJoin):
+            return None
         node = job.node(node.inputs[0])
     upstream = job.node(node.inputs[0])
     return upstream if isinstance(upstream, Window) else None

@@ -16,7 +16,8 @@ from streamkit.dsl.builder import Builder
 from streamkit.dsl.handle import Handle
 from streamkit.dsl.names import durable_name
 from streamkit.dsl.rows import Facts, Rows
-from streamkit.graph import Aggregate, AnyWindow, AsyncCalls, Emit, Late, Node
+from streamkit.graph import Aggregate, AnyWindow, AsyncCalls, Emit, Join, Late, Node, TableJoin
+from streamkit.graph.nodes import Order
 from streamkit.records import Windowed
 
 __all__ = ["Grouped", "Row", "Stream", "Table", "WindowedGroup"]
@@ -183,6 +184,35 @@ class Stream(Facts[K_co, V_co], Generic[K_co, V_co]):
     def group_by_key(self) -> "Grouped[K_co, V_co]":
         """Group by the key there is; only a key that was changed is shuffled."""
         return Grouped(self._job, self.name)
+
+    @overload
+    def join(
+        self, table: "Table[K_co, V2]", fn: Callable[[V_co, V2], A], *, order: Order = "log", name: str | None = None
+    ) -> "Stream[K_co, A]": ...
+    @overload
+    def join(
+        self, table: "Table[K_co, V2]", *, order: Order = "log", name: str | None = None
+    ) -> "Callable[[Callable[[V_co, V2], A]], Stream[K_co, A]]": ...
+    def join(self, table: Any, fn: Any = None, *, order: Order = "log", name: str | None = None) -> Any:
+        """Bring each row together with the value that a table has for its key.
+
+        The table is looked at when the row is there: a later change of it changes no row that was joined before.
+
+        Shape: one row in, one out, or none where the table has no value; key, timestamp and partition stay.
+
+        Args:
+            table: Of the same type of keys, its topic of as many partitions; not one of windows.
+            fn: Takes the row's value and the table's, which it must not change.
+            order: "log": rows of both come in the order of their timestamps, so that what is found depends on the log
+                alone; a row waits until the other inputs have reached its time. "arrival": as they come, at once.
+            name: The function's unless said.
+
+        Raises:
+            DefinitionError: The keys are of different types, the table has windows, or `fn` is no plain function.
+        """
+        if fn is None:
+            return lambda decorated: self.join(table, decorated, order=order, name=name)
+        return self._add(making.join_node(Join, (self, table), fn, name, order), fn)
 
     def merge(self: "Stream[K, V]", *others: "Stream[K, V]") -> "Stream[K, V]":
         """Join streams into one.
@@ -367,6 +397,33 @@ class Table(Rows, Generic[K_co, V_co]):
             DefinitionError: The columns are known, and are others.
         """
         return self._add(making.typed_node(self, value))
+
+    @overload
+    def join(
+        self, table: "Table[K_co, V2]", fn: Callable[[V_co, V2], A], *, order: Order = "log", name: str | None = None
+    ) -> "Table[K_co, A]": ...
+    @overload
+    def join(
+        self, table: "Table[K_co, V2]", *, order: Order = "log", name: str | None = None
+    ) -> "Callable[[Callable[[V_co, V2], A]], Table[K_co, A]]": ...
+    def join(self, table: Any, fn: Any = None, *, order: Order = "log", name: str | None = None) -> Any:
+        """Make one table of two: the keys that both have, with a value made of both.
+
+        Each change of either table gives a new value; a key that one of them loses is deleted. Nothing is kept for it:
+        the other table is looked up, and `fn` may be called for the same values again.
+
+        Args:
+            table: As in `Stream.join`.
+            fn: Takes the values of this table and the other, and must change neither.
+            order: As in `Stream.join`; which updates there are depends on it, the last value of each key does not.
+            name: The function's unless said.
+
+        Raises:
+            DefinitionError: As in `Stream.join`.
+        """
+        if fn is None:
+            return lambda decorated: self.join(table, decorated, order=order, name=name)
+        return self._add(making.join_node(TableJoin, (self, table), fn, name, order), fn)
 
     def to_stream(self: "Table[Windowed[K], V]") -> Stream[K, V]:
         """Take the final results of windows as facts.

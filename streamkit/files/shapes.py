@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 import polars as pl
 
 from streamkit.errors import ConfigError
-from streamkit.graph import Aggregation, Columns, Filter, MapValues, Node, Sink, ToStream, Typed
+from streamkit.graph import Aggregation, Columns, Filter, Latest, MapValues, Node, Sink, TableJoin, ToStream, Typed
 from streamkit.serde import UserSerde, dtype_of
 from streamkit.serde.schema import fields_of
 from streamkit.topology import Topology
@@ -97,7 +97,7 @@ def _shape(topology: Topology, sink: Sink) -> SinkShape:
         form=form,
         dtype=dtype if form == "json" else None,
         nested=plan.windowed and not flat,
-        latest=_aggregation_of(topology, sink, (MapValues, Filter, Typed), "update") is not None,
+        latest=_is_updated(_node_behind(topology, sink, (MapValues, Filter, Typed))),
     )
 
 
@@ -130,13 +130,18 @@ def _dtype(type_: Any) -> pl.DataType | None:
 
 def _is_flat(topology: Topology, sink: Sink) -> bool:
     """Whether a windowed value's columns stand beside the window's, as the sink operator has it."""
-    aggregation = _aggregation_of(topology, sink, (Filter, Typed, ToStream), "")
-    return aggregation is not None and isinstance(aggregation.how, Columns) and not aggregation.how.scalar
+    node = _node_behind(topology, sink, (Filter, Typed, ToStream))
+    return isinstance(node, Aggregation) and isinstance(node.how, Columns) and not node.how.scalar
 
 
-def _aggregation_of(topology: Topology, sink: Sink, through: tuple[type[Node], ...], emit: str) -> Aggregation | None:
-    """Return the aggregation whose results a sink writes, seen through nodes of some kinds."""
+def _is_updated(node: Node) -> bool:
+    """Whether a node is a table whose values take the place of earlier ones."""
+    return isinstance(node, Latest | TableJoin) or (isinstance(node, Aggregation) and node.emit == "update")
+
+
+def _node_behind(topology: Topology, sink: Sink, through: tuple[type[Node], ...]) -> Node:
+    """Return the node whose rows a sink writes, seen through nodes of some kinds."""
     node = topology.graph.node(sink.inputs[0])
     while isinstance(node, through):
         node = topology.graph.node(node.inputs[0])
-    return node if isinstance(node, Aggregation) and (not emit or node.emit == emit) else None
+    return node

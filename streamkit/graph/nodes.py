@@ -24,8 +24,10 @@ __all__ = [
     "Filter",
     "FlatMap",
     "Fold",
+    "Join",
     "KeyBy",
     "Late",
+    "Latest",
     "LogicalGraph",
     "Map",
     "MapBatches",
@@ -33,11 +35,13 @@ __all__ = [
     "Merge",
     "Node",
     "OnError",
+    "Order",
     "Peek",
     "Reduce",
     "Select",
     "Sink",
     "Source",
+    "TableJoin",
     "ToStream",
     "Typed",
     "Window",
@@ -47,6 +51,8 @@ __all__ = [
 Emit: TypeAlias = Literal["final", "update"]
 OnError: TypeAlias = Literal["fail", "skip", "dead_letter"]
 """What is done with a bad record: stop the run, leave it out, or leave it out and write it to `<job>.dead_letter`."""
+Order: TypeAlias = Literal["log", "arrival"]
+"""In which order a node with several inputs takes their rows: the one that the log decides, or as they come."""
 AggregateKind: TypeAlias = Literal[
     "count",
     "sum",
@@ -112,7 +118,8 @@ class Node:
 class Source(Node):
     """Records of a topic. `key_type` None leaves keys as `bytes | None`; `value_type` None is untyped JSON.
 
-    `on_error` is for its bad records; None: what the job says.
+    `on_error` is for its bad records; None: what the job says. `nulls_delete` says that a null value deletes its key,
+    as the records of a table have it; such a record bears its own timestamp.
     """
 
     topic: str
@@ -120,6 +127,15 @@ class Source(Node):
     value_type: Any = None
     event_time: EventTime = field(default_factory=EventTime)
     on_error: OnError | None = None
+    nulls_delete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latest(Node):
+    """The table of a topic: the last value of each key. Owns the store and changelog that bear its name, the topic's.
+
+    Its input is the source of that topic, which it alone reads.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +295,22 @@ class MapValues(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Join(Node):
+    """Rows of a stream, each with the value that a table has for its key; inputs are the stream and the table."""
+
+    fn: Callable[[Any, Any], Any]
+    order: Order = "log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableJoin(Node):
+    """The keys that two tables both have, with one value made of both; inputs are the two. It keeps nothing."""
+
+    fn: Callable[[Any, Any], Any]
+    order: Order = "log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToStream(Node):
     """The results of a final table as facts, keyed by the plain key, stamped window end - 1."""
 
@@ -292,7 +324,7 @@ class Sink(Node):
 
 def store_names(node: Node) -> tuple[str, ...]:
     """Return the names of the stores that a node owns."""
-    return (node.name,) if isinstance(node, Aggregation) else ()
+    return (node.name,) if isinstance(node, Aggregation | Latest) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

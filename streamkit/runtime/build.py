@@ -10,8 +10,10 @@ from streamkit.graph import (
     Aggregation,
     Columns,
     Filter,
+    Join,
     KeyBy,
     Late,
+    Latest,
     LogicalGraph,
     Map,
     MapValues,
@@ -19,6 +21,7 @@ from streamkit.graph import (
     Node,
     Sink,
     Source,
+    TableJoin,
     ToStream,
     Typed,
     Window,
@@ -34,6 +37,8 @@ from streamkit.runtime.inputs import Input, SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSpec
 from streamkit.runtime.operators.async_map import async_map
 from streamkit.runtime.operators.base import Fan
+from streamkit.runtime.operators.joining import RowByRow
+from streamkit.runtime.operators.latest import LatestOperator
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
 from streamkit.runtime.operators.rows_shuffle import RowsWriter
 from streamkit.runtime.operators.shuffle import CombineOperator, RepartitionWriter
@@ -42,6 +47,7 @@ from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, TableF
 from streamkit.runtime.operators.windowing import WindowOperator, last_window_ends
 from streamkit.runtime.position import InputPosition, Position, Run, RunMark
 from streamkit.runtime.rows_input import RowsInput
+from streamkit.runtime.tables import Tables
 from streamkit.runtime.turns import Strand, reached
 from streamkit.serde import Serde, frame_serde, key_serde, value_serde
 from streamkit.state import Digest
@@ -94,12 +100,12 @@ class TaskPlan:
 
     @property
     def in_python(self) -> bool:
-        """Whether a step or an aggregation calls a Python function for each row."""
+        """Whether a step, a join or an aggregation calls a Python function for each row."""
         nodes = map(self.topology.graph.node, (*self.sub.nodes, *self.sub.combines))
         return any(
             self.topology.plans[node.name].spelling == "python"
             for node in nodes
-            if isinstance(node, Aggregation) or (is_stateless(node) and not isinstance(node, Typed))
+            if isinstance(node, Aggregation | Join | TableJoin) or (is_stateless(node) and not isinstance(node, Typed))
         )
 
     @property
@@ -121,6 +127,7 @@ class Parts:
     inputs: Mapping[TopicPartition, Input]
     digests: Mapping[str, Digest]
     aggregates: tuple[AggregateOperator, ...]
+    latest: tuple[LatestOperator, ...]
     writers: tuple[RepartitionWriter | RowsWriter, ...]
 
     @property
@@ -153,6 +160,7 @@ class _Builder:
         self._combines: dict[str, CombineOperator] = {}
         self._whole = {one.name for one in plan.topology.repartitions if one.whole}
         self._digests = {store.name: self._saved_digest(store.name) for store in plan.sub.stores}
+        self._tables = Tables(plan.topology, plan.sub, plan.check, context, self._digests)
 
     def build(self) -> Parts:
         self._add_shuffled_rows()
@@ -162,13 +170,19 @@ class _Builder:
             self._add_combine(self._aggregation(name))
         self._add_channels()
         writers = tuple(self._writer(name) for name in self._plan.sub.repartitions_out)
-        return Parts(inputs=self._inputs, digests=self._digests, aggregates=tuple(self._aggregates), writers=writers)
+        return Parts(
+            inputs=self._inputs,
+            digests=self._digests,
+            aggregates=tuple(self._aggregates),
+            latest=tuple(self._tables.latest),
+            writers=writers,
+        )
 
     def _saved_digest(self, store: str) -> Digest:
         saved = self._position.digests.get(store)
         return Digest() if saved is None else Digest.from_text(saved)
 
-    def _add(self, node: Node) -> None:
+    def _add(self, node: Node) -> None:  # noqa: C901  # one case a kind of node
         match node:
             case Source():
                 self._add_source(node)
@@ -185,6 +199,19 @@ class _Builder:
                 self._outs[node.name] = self._windows[node.inputs[0]].late
             case Aggregation():
                 self._add_aggregate(node)
+            case Latest():
+                latest = self._tables.keep(node)
+                self._outs[node.inputs[0]].add(latest)
+                self._outs[node.name] = latest.out
+            case Join():
+                join = self._tables.join(node)
+                self._outs[node.inputs[0]].add(join)
+                self._outs[node.name] = join.out
+            case TableJoin():
+                tables = self._tables.join_tables(node)
+                for name, side in zip(node.inputs, tables.sides, strict=True):
+                    self._outs[name].add(side)
+                self._outs[node.name] = tables.out
             case Sink():
                 self._outs[node.inputs[0]].add(self._sink(node))
             case ToStream():
@@ -248,7 +275,15 @@ class _Builder:
             columnar=columnar,
         )
         self._inputs[place] = source
-        self._outs[node.name] = source.out
+        self._outs[node.name] = self._one_by_one(node.name, source.out)
+
+    def _one_by_one(self, name: str, out: Fan) -> Fan:
+        """Return where an input goes on, one row at a time if a table and what looks it up both read it."""
+        if not self._tables.meet_behind(name):
+            return out
+        rows = RowByRow()
+        out.add(rows)
+        return rows.out
 
     def _wants_frame(self, node: Node) -> bool:
         """Whether a node reads columns; nodes that look at no value ask the ones behind them."""
@@ -319,6 +354,7 @@ class _Builder:
         )
         operator = AggregateOperator(spec, groups, self._context, self._digests[store.name])
         self._aggregates.append(operator)
+        self._tables.add(node.name, operator)
         self._outs[node.name] = operator.out
         if not self._shuffled(node):
             self._receive_from(node, operator)
@@ -354,7 +390,7 @@ class _Builder:
                 self._position.inputs.get(place, InputPosition()),
                 self._context,
             )
-            self._outs[repartition.name] = rows.out
+            self._outs[repartition.name] = self._one_by_one(repartition.name, rows.out)
 
     def _add_channels(self) -> None:
         readers = {aggregate.spec.node: aggregate for aggregate in self._aggregates}

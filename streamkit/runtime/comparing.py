@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from streamkit.broker import EARLIEST, Broker, CommittedOffset
 from streamkit.errors import DigestMismatchError
-from streamkit.graph import Aggregation
+from streamkit.graph import Aggregation, Join, TableJoin
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.changelogs import RestoredStore
 from streamkit.runtime.folding import Fault
@@ -218,6 +218,11 @@ def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[s
         )
     if past.run_count > 1 and (store := _of_no_aggregation(topology)) is not None:
         return f"the job has made {past.run_count} runs, and what one leaves in the store {store} is not known"
+    if past.run_count > 1 and any(sub.ordered for sub in topology.sub_topologies):
+        return f"the job has made {past.run_count} runs, and the end of one lets rows go that waited for other inputs"
+    for node in topology.graph.nodes:
+        if isinstance(node, Join | TableJoin) and node.order == "arrival":
+            return f'the join {node.name} has order="arrival": what it finds depends on when its rows came'
     if broker.group(topology.job).members():
         return "workers of the job are running"
     firsts = broker.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))

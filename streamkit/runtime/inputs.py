@@ -32,6 +32,7 @@ from streamkit.records.placed import SlicedRecords
 from streamkit.runtime.aside import PickedRecords
 from streamkit.runtime.blocks import Turn
 from streamkit.runtime.context import TaskContext
+from streamkit.runtime.deletions import Deletable
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stateless import apply_each, frame_of, objects_of
 from streamkit.runtime.position import InputPosition, RunMark
@@ -137,7 +138,7 @@ class SourceInput:
         self._held: deque[_Held] = deque()
         self.strands: tuple[Strand, ...] = (self,) if context.ordered else ()
         self._source, self._mark, self._context, self._columnar = source, mark, context, columnar
-        self._key_serde, self._value_serde = serdes
+        self._key_serde, self._values = serdes[0], Deletable(serdes[1]) if source.nulls_delete else serdes[1]
         self._told_end = False
         self.receiving: RecordColumns | PickedRecords | None = None
         """What was handed on last: where an error came up, it is among these."""
@@ -279,13 +280,13 @@ class SourceInput:
             self.out.receive(batch.take(np.arange(begin, end, dtype=np.int64)))
 
     def _batch(self, records: RecordColumns | PickedRecords) -> Batch:
-        values = Column(self._value_serde, encoded=records.values)
+        values = Column(self._values, encoded=records.values)
         keys = Column(self._key_serde, later=Later(len(records), lambda: records.keys))
         unknown_ms = np.full(len(records), NEVER_MS, dtype=np.int64)
         raw = Origin(
             source=self.topic_partition, offsets=records.offsets, timestamps_ms=unknown_ms, watermarks_ms=unknown_ms
         )
-        stamps = self._timestamps(Batch(raw, keys, values), records)
+        stamps = self._stamps(Batch(raw, keys, values), records)
         if self._source.key_type is not None:
             self._check_keys(Batch(raw, keys, values))
         running = np.maximum.accumulate(np.concatenate(([self._max_ms], stamps)))
@@ -310,6 +311,18 @@ class SourceInput:
             batch.keys.objects()
         except RowError as error:
             raise self._bad(batch, error) from error
+
+    def _stamps(self, batch: Batch, records: RecordColumns | PickedRecords) -> npt.NDArray[np.int64]:
+        """Return the event time of each record; one that deletes its key has no value to say it."""
+        if not self._source.nulls_delete:
+            return self._timestamps(batch, records)
+        # Whole first: a bad value is known by its place among all of them.
+        self._touch(batch, self._source.name)
+        stamps = records.timestamps_ms.copy()
+        rows = np.flatnonzero(np.array([value is not None for value in records.values], dtype=np.bool_))
+        if len(rows):
+            stamps[rows] = self._timestamps(batch.take(rows), PickedRecords.of(records, rows))
+        return stamps
 
     def _timestamps(self, batch: Batch, records: RecordColumns | PickedRecords) -> npt.NDArray[np.int64]:
         field, node = self._source.event_time.field, self._source.name

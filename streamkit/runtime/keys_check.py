@@ -18,7 +18,7 @@ import numpy as np
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, TopicDescription
 from streamkit.broker.partitioner import partitions_of
 from streamkit.errors import OffsetOutOfRangeError
-from streamkit.graph import Aggregation, Node, Source
+from streamkit.graph import Aggregation, Join, Latest, Node, Source, TableJoin
 from streamkit.log import decode_parts
 from streamkit.records import TopicPartition
 from streamkit.topology import Topology
@@ -52,12 +52,12 @@ def misplaced(sample: KeySample, partition_count: int) -> list[int]:
 
 
 def topics_read_by_key(topology: Topology) -> list[str]:
-    """Return the source topics whose own keys an aggregation groups by, without a shuffle; sorted."""
+    """Return the source topics by whose own keys rows are grouped, kept or joined, without a shuffle; sorted."""
     graph, found = topology.graph, set[str]()
     for sub in topology.sub_topologies:
         nodes = [graph.node(name) for name in sub.nodes]
         inside = {node.name: node for node in nodes}
-        ahead: list[Node] = [node for node in nodes if isinstance(node, Aggregation)]
+        ahead: list[Node] = [node for node in nodes if isinstance(node, Aggregation | Latest | Join | TableJoin)]
         seen = set[str]()
         while ahead:
             node = ahead.pop()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamkit.errors import RecordError
-from streamkit.graph import Aggregation, Late, LogicalGraph
+from streamkit.graph import Aggregation, Join, Late, Latest, LogicalGraph, TableJoin
 from streamkit.records import Batch, TopicPartition
 from streamkit.runtime.aside import Aside, PickedRecords
 from streamkit.runtime.build import TaskPlan
@@ -101,6 +101,6 @@ def _alone(graph: LogicalGraph) -> set[str]:
     """Return the nodes that see one record at a time, and neither state nor watermark."""
     alone: set[str] = set()
     for node in graph.nodes:
-        if not isinstance(node, Aggregation | Late) and alone.issuperset(node.inputs):
+        if not isinstance(node, Aggregation | Late | Latest | Join | TableJoin) and alone.issuperset(node.inputs):
             alone.add(node.name)
     return alone

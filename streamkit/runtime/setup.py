@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from streamkit.broker import Broker, TopicDescription
 from streamkit.errors import ConfigError, TopologyError, UnknownTopicError
-from streamkit.graph import Aggregation, Source
+from streamkit.graph import Aggregation, Join, Source, TableJoin
 from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan, task_id
@@ -129,7 +129,7 @@ def count_tasks(topology: Topology, topics: Mapping[str, TopicDescription]) -> d
 
     Raises:
         UnknownTopicError: A source topic does not exist.
-        TopologyError: Sources that one aggregation reads differ in their partition counts.
+        TopologyError: What one aggregation or join reads differs in its partition counts.
     """
     _check_sources(topology, topics)
     return {sub.index: _task_count(topology, sub, topics) for sub in topology.sub_topologies}
@@ -156,15 +156,22 @@ def _check_sources(topology: Topology, topics: Mapping[str, TopicDescription]) -
 
 def _task_count(topology: Topology, sub: SubTopology, topics: Mapping[str, TopicDescription]) -> int:
     counts = {topic: topics[topic].partition_count for topic in sub.source_topics}
-    shuffles = {name: topology.repartition(name) for name in sub.repartitions_in}
-    keyed = any(isinstance(topology.graph.node(name), Aggregation) for name in sub.nodes)
-    if keyed and len(set(counts.values())) > 1:
+    shards = {one.topic: one.shards for one in map(topology.repartition, sub.repartitions_in)}
+    nodes = list(map(topology.graph.node, sub.nodes))
+    join = next((node.name for node in nodes if isinstance(node, Join | TableJoin)), None)
+    if join is not None:
+        hint = "give both topics the same partition count" + (", or set shards= to it" if shards else "")
+        _check_equal_counts(counts | shards, f"the join {join!r} needs each key in the same partition of both", hint)
+    elif any(isinstance(node, Aggregation) for node in nodes):
+        hint = "give both topics the same partition count, or group_by() the key so that it is shuffled"
+        _check_equal_counts(counts, "one aggregation reads both", hint)
+    return max((counts or shards).values())
+
+
+def _check_equal_counts(counts: Mapping[str, int], but: str, hint: str) -> None:
+    if len(set(counts.values())) > 1:
         (one, one_count), (other, other_count) = sorted(counts.items(), key=lambda item: item[1])[:: len(counts) - 1]
-        raise TopologyError(
-            f"{one!r} has {one_count} partitions and {other!r} has {other_count}, but one aggregation reads both",
-            hint="give both topics the same partition count, or group_by() the key so that it is shuffled",
-        )
-    return max([*counts.values(), *([] if counts else [shuffle.shards for shuffle in shuffles.values()])])
+        raise TopologyError(f"{one!r} has {one_count} partitions and {other!r} has {other_count}, but {but}", hint=hint)
 
 
 def _make_topics(

@@ -23,6 +23,7 @@ from streamkit.runtime.build import TaskPlan, build_parts
 from streamkit.runtime.context import Counters, TaskContext
 from streamkit.runtime.inputs import SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator
+from streamkit.runtime.operators.latest import LatestOperator
 from streamkit.runtime.overlay import Generation, Overlay
 from streamkit.runtime.position import Note, Position
 from streamkit.runtime.turns import release
@@ -277,6 +278,11 @@ class Task:
         return sum(aggregate.held_count for aggregate in self._parts.aggregates)
 
     @property
+    def latest(self) -> tuple[LatestOperator, ...]:
+        """The tables of topics, for those who look at state."""
+        return self._parts.latest
+
+    @property
     def aggregates(self) -> tuple[AggregateOperator, ...]:
-        """The stateful operators, for those who look at state (a test driver, a query)."""
+        """The aggregations, for those who look at state (a test driver, a query)."""
         return self._parts.aggregates

@@ -1,5 +1,6 @@
 """The test driver: the production tasks, stepped by hand."""
 
+import itertools
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
@@ -11,7 +12,19 @@ from streamkit.broker import EARLIEST, Broker, open_broker
 from streamkit.broker.partitioner import Placement
 from streamkit.dsl import Job, Table
 from streamkit.errors import UnknownStoreError, UnknownTopicError
-from streamkit.graph import Aggregation, Filter, MapValues, Node, Sink, Source, Typed, Window, to_ms
+from streamkit.graph import (
+    Aggregation,
+    Filter,
+    Latest,
+    MapValues,
+    Node,
+    Sink,
+    Source,
+    TableJoin,
+    Typed,
+    Window,
+    to_ms,
+)
 from streamkit.records import EncodedRecords, TopicPartition, Windowed
 from streamkit.runtime.commit import Observe
 from streamkit.runtime.operators.aggregate import AggregateOperator
@@ -137,7 +150,8 @@ class TestDriver:
 
         Args:
             topic: A topic that the job reads.
-            value: Encoded as the source declares; `bytes` go as they are, so that bad records can be sent.
+            value: Encoded as the source declares; `bytes` go as they are, so that bad records can be sent. None deletes
+                the key of a table.
             key: Encoded as the source declares; `bytes` go as they are.
             timestamp_ms: Of the record; the driver's clock unless said.
             partition: Kafka's partitioner places the key unless said.
@@ -148,7 +162,8 @@ class TestDriver:
         if topic not in self._sources:
             raise UnknownTopicError(f"the job does not read {topic!r}", detail=f"it reads {', '.join(self._sources)}")
         source = self._sources[topic]
-        raw = value if isinstance(value, bytes) else _encoded(source.value_type, value)
+        deletes = value is None and source.nulls_delete
+        raw = value if deletes or isinstance(value, bytes) else _encoded(source.value_type, value)
         raw_key = key if isinstance(key, bytes) or key is None else key_serde(source.key_type or type(key)).encode(key)
         place = int(self._placements[topic].place([raw_key])[0]) if partition is None else partition
         stamp = self.clock.now_ms() if timestamp_ms is None else timestamp_ms
@@ -237,22 +252,25 @@ class TestDriver:
         Raises:
             UnknownStoreError: The job has no such table.
         """
-        name = table if isinstance(table, str) else table.name
-        steps: list[Node] = []
-        node = self._nodes.get(name)
-        while isinstance(node, MapValues | Filter | Typed):
-            steps.insert(0, node)
-            node = self._nodes[node.inputs[0]]
-        if not isinstance(node, Aggregation):
-            raise UnknownStoreError(f"the job has no table {name!r}")
-        rows: dict[Any, Any] = {}
-        for runner in self._runners:
-            for aggregate in runner.task.aggregates:
-                if aggregate.spec.node == node.name:
-                    rows.update(self._rows(node, aggregate))
-        for step in steps:
-            rows = _through(step, rows)
-        return rows
+        return self._contents(table if isinstance(table, str) else table.name)
+
+    def _contents(self, table: str) -> dict[Any, Any]:
+        match self._nodes.get(table):
+            case MapValues() | Filter() | Typed() as step:
+                return _through(step, self._contents(step.inputs[0]))
+            case TableJoin() as join:
+                one, other = map(self._contents, join.inputs)
+                return {key: join.fn(value, other[key]) for key, value in one.items() if key in other}
+            case Latest() as node:
+                key_type = self._topology.plans[table].key_type
+                kept = [one for runner in self._runners for one in runner.task.latest if one.node == node.name]
+                return {_key(key, key_type): value for one in kept for key, value in one.stored()}
+            case Aggregation() as node:
+                tasks = [runner.task.aggregates for runner in self._runners]
+                mine = [one for aggregates in tasks for one in aggregates if one.spec.node == node.name]
+                return dict(itertools.chain.from_iterable(self._rows(node, one).items() for one in mine))
+            case _:
+                raise UnknownStoreError(f"the job has no table {table!r}")
 
     def _rows(self, node: Aggregation, aggregate: AggregateOperator) -> dict[Any, Any]:
         upstream = self._nodes[node.inputs[0]]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from streamkit.topology.lock import Lock, LockedShuffle, LockedStore, LockedTask, LockedWindow
+from streamkit.topology.lock import Lock, LockedJoin, LockedShuffle, LockedStore, LockedTask, LockedWindow
 
 __all__ = ["Change", "ChangeKind", "changes_between"]
 
@@ -66,6 +66,7 @@ class _Comparison:
         yield from self._shuffles()
         yield from self._tasks()
         yield from self._sources()
+        yield from self._joins()
         yield from self._rest()
 
     def _stores_alike(self, one: LockedStore, other: LockedStore) -> bool:
@@ -221,6 +222,15 @@ class _Comparison:
                 if before != after:
                     yield _safe((topic,), f"the {field} of {topic} were {before}, and are read as {after} from now on")
 
+    def _joins(self) -> Iterator[Change]:
+        was, now = self._locked.joins, self._job.joins
+        for name in [*was, *(name for name in now if name not in was)]:
+            if name not in was or name not in now:
+                yield _safe((name,), _done(name, was, now))
+            elif was[name] != now[name]:
+                what = f"the join {name!r} was of {_sides(was[name])}, and is to be of {_sides(now[name])}"
+                yield _needs_replay((name,), what)
+
     def _rest(self) -> Iterator[Change]:
         for topic in sorted({*self._locked.sinks} - {*self._job.sinks}):
             yield _safe((topic,), f"{topic} is not written any more")
@@ -229,8 +239,7 @@ class _Comparison:
         was, now = self._locked.nodes, self._job.nodes
         for name in [*was, *(name for name in now if name not in was)]:
             if was.get(name) != now.get(name):
-                done = "changed" if name in was and name in now else "new" if name in now else "gone"
-                yield _safe((name,), f"the node {name!r} is {done}; what it made before stays as it is")
+                yield _safe((name,), _done(name, was, now))
 
 
 def _renamed(was: Mapping[str, T], now: Mapping[str, T], alike: Callable[[T, T], bool]) -> dict[str, str]:
@@ -278,6 +287,15 @@ def _window(name: str, was: LockedWindow | None, now: LockedWindow | None) -> Ch
 
 def _timed(topic: str, windowed: list[str], what: str) -> Change:
     return _needs_replay((topic, *windowed), what) if windowed else _safe((topic,), f"{what} from now on")
+
+
+def _done(name: str, was: Mapping[str, object], now: Mapping[str, object]) -> str:
+    done = "changed" if name in was and name in now else "new" if name in now else "gone"
+    return f"the node {name!r} is {done}; what it made before stays as it is"
+
+
+def _sides(join: LockedJoin) -> str:
+    return f"{_listed(join.sides)} by order of {join.order}"
 
 
 def _listed(names: Sequence[str]) -> str:

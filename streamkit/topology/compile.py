@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from streamkit.errors import TopologyError
-from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Node, Sink, Source, Window
+from streamkit.graph import Aggregation, Join, KeyBy, Latest, LogicalGraph, Node, Sink, Source, TableJoin, Window
 from streamkit.graph.nodes import store_names
 from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
 from streamkit.topology.names import changelog_topic, dead_letter_topic, repartition_topic, store_index
@@ -65,7 +65,7 @@ class _Compiler:
         if not self._nodes:
             raise TopologyError(f"the job {self._graph.job!r} has no nodes", hint="begin with job.stream(topic)")
         for node in self._graph.nodes:
-            if not isinstance(node, Sink | Aggregation) and not self._graph.children(node.name):
+            if not isinstance(node, Sink | Aggregation | Latest) and not self._graph.children(node.name):
                 raise TopologyError(
                     f"the node {node.name!r} of job {self._graph.job!r} leads nowhere",
                     hint="send its rows on with .to(topic), or remove it",
@@ -98,7 +98,7 @@ class _Compiler:
         """Find the shuffles whose rows cannot be folded before them."""
         for node in self._graph.nodes:
             self._keys[node.name] = self._keys_after(node)
-            if takes_rows(node):
+            if takes_rows(self._graph, node):
                 for name in node.inputs:
                     shuffle = self._shuffle_before(node, name)
                     if shuffle is not None:
@@ -146,7 +146,7 @@ class _Compiler:
         """Return which `KeyBy` nodes changed the key of a node's rows since the last shuffle; None: it is in place."""
         if isinstance(node, KeyBy):
             return frozenset({node.name})
-        if isinstance(node, Aggregation | Source):
+        if isinstance(node, Aggregation | Source | Join | TableJoin):
             return frozenset({None})
         return frozenset().union(*(self._keys_of(name) for name in node.inputs))
 

@@ -15,8 +15,10 @@ from streamkit.graph import (
     FlatMap,
     Fold,
     Hopping,
+    Join,
     KeyBy,
     Late,
+    Latest,
     Map,
     MapBatches,
     MapValues,
@@ -27,18 +29,20 @@ from streamkit.graph import (
     Select,
     Sink,
     Source,
+    TableJoin,
     ToStream,
     Typed,
     Window,
 )
 from streamkit.serde import key_serde, value_serde
 from streamkit.topology.description import Description, NodeDescription
-from streamkit.topology.model import NodePlan, Topology
+from streamkit.topology.model import NodePlan, StoreSpec, Topology
 
 __all__ = ["describe"]
 
 _KINDS: Final[Mapping[type[Node], str]] = {
     Source: "source",
+    Latest: "table",
     Map: "map",
     FlatMap: "flat_map",
     Filter: "filter",
@@ -51,10 +55,12 @@ _KINDS: Final[Mapping[type[Node], str]] = {
     Window: "window",
     Late: "late",
     MapValues: "map_values",
+    Join: "join",
+    TableJoin: "join",
     ToStream: "to_stream",
     Sink: "sink",
 }
-_LOOK_AT_NO_VALUE: Final = (Source, Typed, Merge, Window, Late, ToStream, Sink)
+_LOOK_AT_NO_VALUE: Final = (Source, Latest, Typed, Merge, Window, Late, ToStream, Sink)
 
 
 def describe(topology: Topology) -> Description:
@@ -143,6 +149,10 @@ def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]: 
             return {**sizes, "grace_ms": window.grace_ms, "emit": node.emit}
         case Aggregation():
             return _folding(node) | {"emit": node.emit} | _kept(topology, node)
+        case Latest():
+            return {"changelog": _store(topology, node).changelog_topic}
+        case Join() | TableJoin():
+            return {"order": node.order}
         case Sink():
             return {"topic": node.topic}
         case _:
@@ -192,6 +202,9 @@ def aggregate_text(one: Aggregate, column: str | None) -> str:
 
 
 def _kept(topology: Topology, node: Aggregation) -> dict[str, Any]:
-    store = next(store for sub in topology.sub_topologies for store in sub.stores if store.name == node.name)
     upstream = [sub.index for sub in topology.sub_topologies if node.name in sub.combines]
-    return {"changelog": store.changelog_topic, "combined_in": upstream}
+    return {"changelog": _store(topology, node).changelog_topic, "combined_in": upstream}
+
+
+def _store(topology: Topology, node: Node) -> StoreSpec:
+    return next(store for sub in topology.sub_topologies for store in sub.stores if store.name == node.name)

@@ -4,21 +4,42 @@ Not here: what a difference means (`changes`), reading and writing the file (`cl
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import msgspec
 import polars as pl
 
 from streamkit.errors import ConfigError
-from streamkit.graph import Aggregation, Columns, KeyBy, LogicalGraph, Node, Sink, Source, Window
+from streamkit.graph import (
+    Aggregation,
+    Columns,
+    Join,
+    KeyBy,
+    Latest,
+    LogicalGraph,
+    Node,
+    Sink,
+    Source,
+    TableJoin,
+    Window,
+)
 from streamkit.serde import key_serde, value_serde
 from streamkit.serde.schema import fields_of
 from streamkit.topology.describing import aggregate_text, describe
 from streamkit.topology.description import NodeDescription
 from streamkit.topology.model import Topology
 
-__all__ = ["Lock", "LockedShuffle", "LockedSource", "LockedStore", "LockedTask", "LockedWindow", "lock_of"]
+__all__ = [
+    "Lock",
+    "LockedJoin",
+    "LockedShuffle",
+    "LockedSource",
+    "LockedStore",
+    "LockedTask",
+    "LockedWindow",
+    "lock_of",
+]
 
 FORMAT: Final = 1
 
@@ -82,6 +103,14 @@ class LockedShuffle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockedJoin:
+    """What a join brings together, and in which order it takes their rows."""
+
+    sides: tuple[str, ...]
+    order: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockedTask:
     """A sub-topology; its place in the list is the first part of its tasks' ids."""
 
@@ -105,6 +134,7 @@ class Lock:
     tasks: tuple[LockedTask, ...]
     sinks: tuple[str, ...]
     nodes: Mapping[str, str]
+    joins: Mapping[str, LockedJoin] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the file's contents: the same topology always gives the same bytes."""
@@ -132,7 +162,7 @@ def lock_of(topology: Topology) -> Lock:
     graph, described = topology.graph, describe(topology).nodes
     repartitions = {one.name: one for one in topology.repartitions}
     shuffled = {name: one.name for one in topology.repartitions for name in one.aggregations}
-    own = (Source, Sink, Aggregation, Window)
+    own = (Source, Sink, Aggregation, Window, Latest, Join, TableJoin)
     return Lock(
         job=topology.job,
         sources={node.topic: _source(node) for node in graph.nodes if isinstance(node, Source)},
@@ -140,7 +170,8 @@ def lock_of(topology: Topology) -> Lock:
             node.name: _store(topology, node, shuffled.get(node.name), described[node.name])
             for node in graph.nodes
             if isinstance(node, Aggregation)
-        },
+        }
+        | {node.name: _table(topology, node) for node in graph.nodes if isinstance(node, Latest)},
         shuffles={
             name: LockedShuffle(
                 topic=one.topic,
@@ -164,6 +195,11 @@ def lock_of(topology: Topology) -> Lock:
             node.name: _node_text(described[node.name])
             for node in graph.nodes
             if not isinstance(node, own) and node.name not in repartitions
+        },
+        joins={
+            node.name: LockedJoin(sides=node.inputs, order=node.order)
+            for node in graph.nodes
+            if isinstance(node, Join | TableJoin)
         },
     )
 
@@ -190,6 +226,19 @@ def _store(topology: Topology, node: Aggregation, shuffle: str | None, described
         else LockedWindow(size_ms=window.size_ms, advance_ms=window.advance_ms, grace_ms=window.grace_ms),
         emit=node.emit,
         shuffle=shuffle,
+        sources=tuple(sorted(_topics_above(topology.graph, node))),
+    )
+
+
+def _table(topology: Topology, node: Latest) -> LockedStore:
+    plan = topology.plans[node.name]
+    return LockedStore(
+        kind="table",
+        key=key_serde(plan.key_type).name,
+        value=_value_text(plan.value_type),
+        window=None,
+        emit="update",
+        shuffle=None,
         sources=tuple(sorted(_topics_above(topology.graph, node))),
     )
 

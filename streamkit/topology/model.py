@@ -31,7 +31,7 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSpec:
-    """A store, owned by the aggregation of the same name.
+    """A store, owned by the node of the same name: an aggregation, or the table of a topic.
 
     `index` leads its keys: a hash of the name, unique within the job.
     """

@@ -8,23 +8,56 @@ results, and the task reads its inputs in that order.
 from collections.abc import Collection, Mapping
 
 from streamkit.errors import TopologyError
-from streamkit.graph import Aggregation, Fold, KeyBy, LogicalGraph, Map, Node, Reduce, Source, ToStream
+from streamkit.graph import (
+    Aggregation,
+    Filter,
+    Fold,
+    Join,
+    KeyBy,
+    LogicalGraph,
+    Map,
+    MapValues,
+    Node,
+    Reduce,
+    Source,
+    TableJoin,
+    ToStream,
+    Typed,
+)
 from streamkit.topology.model import NodePlan
 
 __all__ = ["carries_facts", "check_shuffled_whole", "depends_on_order", "shuffles_above", "takes_rows"]
 
 
 def depends_on_order(node: Node) -> bool:
-    """Whether what a node makes depends on the order of its rows, so that the log must decide it."""
-    if not isinstance(node, Aggregation):
-        return False
-    how = node.how
-    return (isinstance(how, Fold) and how.merge is None) or (isinstance(how, Reduce) and not how.commutative)
+    """Whether what a node makes depends on the order of its rows, and the log must decide it."""
+    match node:
+        case Aggregation(how=Fold(merge=None)) | Aggregation(how=Reduce(commutative=False)):
+            return True
+        case Join() | TableJoin():
+            return node.order == "log"
+        case _:
+            return False
 
 
-def takes_rows(node: Node) -> bool:
-    """Whether a node behind a shuffle needs the rows themselves: no partial results of it can be made before."""
-    return depends_on_order(node)
+def takes_rows(graph: LogicalGraph, node: Node) -> bool:
+    """Whether a node behind a shuffle needs the rows themselves: no partial results of it can be made before.
+
+    Who looks a table up in the order of the log must find what the rows before have made of it.
+    """
+    if isinstance(node, Join):
+        return True
+    return depends_on_order(node) or (isinstance(node, Aggregation) and _looked_up(graph, node))
+
+
+def _looked_up(graph: LogicalGraph, table: Node) -> bool:
+    readers = graph.children(table.name)
+    return any(
+        depends_on_order(reader)
+        if isinstance(reader, Join | TableJoin)
+        else isinstance(reader, MapValues | Filter | Typed) and _looked_up(graph, reader)
+        for reader in readers
+    )
 
 
 def carries_facts(graph: LogicalGraph, node: Node, whole: Collection[str]) -> bool:

@@ -13,8 +13,10 @@ from streamkit.graph import (
     Filter,
     FlatMap,
     Fold,
+    Join,
     KeyBy,
     Late,
+    Latest,
     LogicalGraph,
     Map,
     MapBatches,
@@ -24,6 +26,7 @@ from streamkit.graph import (
     Peek,
     Select,
     Source,
+    TableJoin,
     ToStream,
     Typed,
     Window,
@@ -52,7 +55,7 @@ def filters_updates(graph: LogicalGraph, node: Node) -> bool:
     upstream = graph.node(node.inputs[0])
     while isinstance(upstream, MapValues | Filter | Typed):
         upstream = graph.node(upstream.inputs[0])
-    return isinstance(upstream, Aggregation) and upstream.emit == "update"
+    return isinstance(upstream, Latest | TableJoin) or (isinstance(upstream, Aggregation) and upstream.emit == "update")
 
 
 def plan_nodes(graph: LogicalGraph) -> dict[str, NodePlan]:
@@ -112,6 +115,8 @@ def plan_node(node: Node, inputs: Sequence[NodePlan]) -> NodePlan:  # noqa: C901
             return _like(inputs[0], windowed=True)
         case Merge():
             return _merged(node, inputs)
+        case Join() | TableJoin():
+            return _joined(node, inputs)
         case _:
             return _like(inputs[0])
 
@@ -158,6 +163,18 @@ def _merged(node: Merge, inputs: Sequence[NodePlan]) -> NodePlan:
         )
     same = all(one.value_type == first.value_type and one.schema == first.schema for one in inputs)
     return _like(first) if same else _like(first, value_type=None, schema=None)
+
+
+def _joined(node: Join | TableJoin, inputs: Sequence[NodePlan]) -> NodePlan:
+    one, other = inputs
+    if one.key_type != other.key_type:
+        types = ["bytes | None" if side.key_type is None else key_serde(side.key_type).name for side in inputs]
+        raise DefinitionError(
+            f"{node.name!r} joins by keys of different types",
+            detail=", ".join(f"{name}: {type_}" for name, type_ in zip(node.inputs, types, strict=True)),
+            hint="the join condition is the key: give both sources the same key=",
+        )
+    return _of_type(one, returned_type(node.fn))
 
 
 def _check_predicate(name: str, made: Mapping[str, pl.DataType]) -> None:

@@ -20,7 +20,7 @@ from streamkit.state import POSITION_KEY, MemoryStore, RocksDBResources, RocksDB
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["table", "columns", "twice"])
+@pytest.fixture(params=["table", "columns", "twice", "kept"])
 def ran(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ran]:
     yield from ran_job(tmp_path, request.param)
 

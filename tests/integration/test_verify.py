@@ -74,7 +74,7 @@ def first_value(job: Ran, partition: int) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("bounded", [True, False])
-@pytest.mark.parametrize("name", ["table", "columns", "levels", "twice", "ordered", "updated"])
+@pytest.mark.parametrize("name", ["table", "columns", "levels", "twice", "ordered", "updated", "kept"])
 def test_what_a_job_has_done_agrees_with_its_replay(tmp_path: Path, name: str, *, bounded: bool) -> None:
     job = Ran(tmp_path / "log", name)
     job.fill("readings", ROWS)

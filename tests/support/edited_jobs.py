@@ -8,6 +8,7 @@ import msgspec
 import polars as pl
 
 from streamkit import EventTime, Hopping, Job, Tumbling, agg
+from streamkit.graph.nodes import Order
 
 
 class Bid(msgspec.Struct):
@@ -105,6 +106,17 @@ def unmerged(*, together: bool) -> Job:
     else:
         one.to("out")
         other.to("out")
+    return job
+
+
+def with_join(*, table: str = "customers", order: Order = "log", value: type = int, join: bool = True) -> Job:
+    """Return a job with a stream that meets a table, changed in what is said."""
+    job = Job("joining")
+    tables = {name: job.table(name, key=str, value=value) for name in ("customers", "others")}
+    orders = job.stream("orders", key=str, value=int)
+    orders.to("copied")
+    if join:
+        orders.join(tables[table], lambda one, other: one, order=order, name="receipts").to("receipts")
     return job
 
 

@@ -271,6 +271,26 @@ def uneven() -> Job:
     return job
 
 
+def kept() -> Job:
+    """The table of a topic, filtered, and joined with what is made of it."""
+    job = Job("kept")
+    readings = job.table("readings", key=str, value=Reading, timestamp="ts")
+    values = readings.map_values(lambda reading: reading.value, name="values")
+    values.join(readings, lambda value, reading: [value, reading.ts], name="pairs").to("out")
+    return job
+
+
+def joined() -> Job:
+    """A table of a topic joined with a count, and a stream joined with the count of its own rows."""
+    job = Job("joined")
+    readings = job.table("readings", key=str, value=Reading, timestamp="ts")
+    more = job.stream("more", key=str, value=Reading, timestamp=SLACK)
+    counts = more.group_by_key().count(name="counts")
+    more.join(counts, lambda reading, count: [reading.value, count], name="numbered").to("out")
+    readings.join(counts, lambda reading, count: [reading.value, count], name="both").to("both")
+    return job
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """A job, its sources, and which of its topics hold updates (the last value per key counts)."""
@@ -335,6 +355,8 @@ SCENARIOS = {
         Scenario(build=measured),
         Scenario(build=waiting, sources=("readings", "more")),
         Scenario(build=uneven, sources=("readings", "more")),
+        Scenario(build=kept),
+        Scenario(build=joined, sources=("readings", "more"), updates=frozenset({"both"})),
     )
 }
 
@@ -347,6 +369,8 @@ FOR_EVER = {
     "levels": Scenario(build=levels),
     "hopping": Scenario(build=hopping, updates=frozenset({"counted"})),
     "measured": Scenario(build=measured, updates=frozenset({"totals"})),
+    "kept": Scenario(build=kept),
+    "joined": Scenario(build=joined, sources=("readings", "more"), updates=frozenset({"both"})),
 }
 """The same for unbounded runs, where a table without windows writes updates."""
 

@@ -81,3 +81,23 @@ wrong: Table[str, str] = grouped.count(name="counted")  # type: ignore[assignmen
 grouped.count(name="of_updates").to_stream()  # type: ignore[misc]  # must not type-check
 numbers.merge(lines)  # type: ignore[arg-type]  # must not type-check
 job.stream("untimed", value=str, timestamp=3)  # type: ignore[call-overload]  # must not type-check
+
+customers = job.table("customers", key=str, value=str)
+by_number = job.table("by_number", key=int, value=str)
+
+
+@numbers.join(customers)  # type: ignore[arg-type]  # must not type-check
+def swapped(customer: str, number: int) -> str:
+    return customer * number
+
+
+@customers.join(customers)  # type: ignore[arg-type]  # must not type-check
+def one_sided(customer: str) -> str:
+    return customer
+
+
+numbers.join(by_number, lambda number, text: text)  # type: ignore[arg-type]  # must not type-check
+lines.join(customers, lambda line, text: text)  # type: ignore[arg-type]  # must not type-check
+customers.join(by_number, lambda one, other: one)  # type: ignore[arg-type]  # must not type-check
+customers.join(numbers, lambda one, other: one)  # type: ignore[call-overload]  # must not type-check
+numbers.join(customers, lambda number, text: text, order="time")  # type: ignore[call-overload]  # must not type-check

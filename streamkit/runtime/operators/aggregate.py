@@ -242,6 +242,24 @@ class AggregateOperator:
         results = groups.results()
         return list(zip(results.ends_ms.tolist(), groups.keys(), results.values.objects(), strict=True))
 
+    def look_up(self, rows: Batch) -> Batch:
+        """Return the rows whose key has a result, with that result; of a table without windows.
+
+        What was folded since the last commit is merged first, so every row that was received before counts.
+        """
+        self.seal()
+        keys = [key for key in rows.keys.encoded() if key is not None]
+        stored = self._context.overlay.get_many([store_key(self.spec.store_index, key) for key in keys])
+        there = {key: row for row, (key, value) in enumerate(zip(keys, stored, strict=True)) if value is not None}
+        if not there:
+            return rows.take(np.empty(0, dtype=np.int64))
+        groups = self._empty.take_all()
+        values = [value for value in stored if value is not None]
+        groups.load([UNWINDOWED_MS] * len(there), list(there), self._without_run(values))
+        # The results come in an order of their own, which the keys then have too.
+        results = groups.results()
+        return rows.spread(np.array([there[key] for key in groups.keys()], dtype=np.int64), results.values)  # noqa: SIM118  # not a dict
+
     def _emit(self, groups: Groups) -> None:
         results = groups.results()
         count = len(results.ends_ms)

@@ -5,7 +5,7 @@ translated here, at one place, into a `ProcessingError` that names the record.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -77,12 +77,13 @@ class TableFilter:
         self._passes, self._fails, self.out = passes, fails, out
 
     def receive(self, batch: Batch) -> None:
-        """Split the rows; each key has one row at most."""
+        """Split the rows; those of one key keep their order."""
         if batch.deleted:
             self.out.receive(batch)
             return
-        self.out.receive(self._passes(batch))
-        self.out.receive(self._fails(batch).as_deleted())
+        for rows in _of_distinct_keys(batch):
+            self.out.receive(self._passes(rows))
+            self.out.receive(self._fails(rows).as_deleted())
 
     def advance(self, watermark_ms: int) -> None:
         """Pass the watermark on."""
@@ -91,6 +92,21 @@ class TableFilter:
     def end(self) -> None:
         """Pass the end on."""
         self.out.end()
+
+
+def _of_distinct_keys(batch: Batch) -> Iterator[Batch]:
+    """Yield the rows in stretches that have each key once."""
+    keys = batch.keys.encoded()
+    if len(set(keys)) == len(keys):
+        yield batch
+        return
+    begin, seen = 0, set[bytes | None]()
+    for row, key in enumerate(keys):
+        if key in seen:
+            yield batch.take(np.arange(begin, row, dtype=np.int64))
+            begin, seen = row, set()
+        seen.add(key)
+    yield batch.take(np.arange(begin, len(keys), dtype=np.int64))
 
 
 def step_for(node: Node, plan: NodePlan, check: StepCheck) -> Step:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from edited_jobs import SAFE, FloatBid, Less, More, edited, folded, second, twice_grouped, unmerged
+from edited_jobs import SAFE, FloatBid, Less, More, edited, folded, second, twice_grouped, unmerged, with_join
 
 from streamkit import Hopping, Job, Tumbling, agg
 from streamkit.errors import ConfigError
@@ -42,6 +42,13 @@ NEEDS_REPLAY: dict[str, tuple[Callable[[], tuple[Job, Job]], set[str]]] = {
     "a store in the middle": (lambda: (twice_grouped("a"), twice_grouped("a", "b")), {"b", "words"}),
     "a known source merged": (lambda: (edited(after="others"), edited(merged=True)), {"bids", "hot", "others"}),
     "a source less in a merge": (lambda: (edited(merged=True), edited()), {"bids", "hot", "others"}),
+    "a join in another order": (lambda: (with_join(), with_join(order="arrival")), {"receipts"}),
+    "a join with another table": (
+        lambda: (with_join(), with_join(table="others")),
+        {"receipts", "orders", "customers", "others"},
+    ),
+    "a join of what was read apart": (lambda: (with_join(join=False), with_join()), {"orders", "customers"}),
+    "a table of other values": (lambda: (with_join(), with_join(value=str)), {"customers", "others"}),
     "two tasks become one": (lambda: (unmerged(together=False), unmerged(together=True)), {"one", "other"}),
     "one task becomes two": (lambda: (unmerged(together=True), unmerged(together=False)), {"one", "other"}),
 }
