@@ -8,19 +8,16 @@ Not here: serdes (`serde`), operators (`runtime`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from streamkit.records.encoded import Header
-from streamkit.records.record import TopicPartition
+from streamkit.records.record import NEVER_MS, TopicPartition
 
-__all__ = ["NEVER_MS", "Batch", "Column", "Decoder", "Later", "Origin", "RowError"]
-
-NEVER_MS: Final = -(2**63)
-"""A watermark or timestamp before all others: nothing was seen yet."""
+__all__ = ["Batch", "Column", "Decoder", "Later", "Origin", "RowError"]
 
 
 class RowError(Exception):

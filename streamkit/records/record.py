@@ -1,10 +1,15 @@
-"""One record, its place, and the key of a windowed result."""
+"""One record, a partition, and the key of a windowed result."""
 
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
-__all__ = ["Record", "TopicPartition", "Windowed"]
+__all__ = ["NEVER_MS", "Record", "TopicPartition", "Windowed"]
 
+NEVER_MS: Final = -(2**63)
+"""A watermark or timestamp before all others: nothing was seen yet."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 
@@ -20,17 +25,37 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}-{self.partition}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: of a generic dataclass that is frozen and has some, Python 3.11 cannot make Record[str, int](...).
+@dataclass(frozen=True, kw_only=True)
 class Record(Generic[K_co, V_co]):
-    """One record as the low-level API hands it out; `timestamp_ms` is event time."""
+    """A whole record, as `process` takes and gives it.
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
+    Args:
+        key: Of the type that the stream has.
+        value: Of the type that the stream has.
+        timestamp_ms: Event time. Of a record that is handed out it is always said; one that is given without has the
+            timestamp of what it was made for.
+        headers: Names and data, in order; a name may come twice.
+
+    Example:
+        >>> from streamkit import Record
+        >>> order = Record(key="ada", value=3, timestamp_ms=1000)
+        >>> order.with_value("three")
+        Record(key='ada', value='three', timestamp_ms=1000, headers=())
+    """
+
     key: K_co
     value: V_co
+    timestamp_ms: int = NEVER_MS
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    def with_key(self, key: K) -> "Record[K, V_co]":
+        """Return the same record with another key."""
+        return Record(key=key, value=self.value, timestamp_ms=self.timestamp_ms, headers=self.headers)
+
+    def with_value(self, value: V) -> "Record[K_co, V]":
+        """Return the same record with another value."""
+        return Record(key=self.key, value=value, timestamp_ms=self.timestamp_ms, headers=self.headers)
 
 
 @dataclass(frozen=True, slots=True)
