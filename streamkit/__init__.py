@@ -11,7 +11,7 @@ Reading order for a newcomer:
     streamkit/log/codec.py
 """
 
-from streamkit.dsl import Grouped, Job, Stream, Table, WindowedGroup, agg
+from streamkit.dsl import Grouped, Job, Processed, Stream, Table, WindowedGroup, agg
 from streamkit.errors import (
     BrokerError,
     DefinitionError,
@@ -23,21 +23,26 @@ from streamkit.errors import (
     TaskError,
 )
 from streamkit.graph import AsyncCalls, EventTime, Hopping, Tumbling
+from streamkit.graph.stores import Context, KeyValueStore, Store
 from streamkit.records import Record, TopicPartition, Windowed
 
 __all__ = [
     "AsyncCalls",
     "BrokerError",
+    "Context",
     "DefinitionError",
     "EventTime",
     "Grouped",
     "Hopping",
     "Job",
+    "KeyValueStore",
     "LogError",
+    "Processed",
     "ProcessingError",
     "Record",
     "RecordError",
     "StateError",
+    "Store",
     "Stream",
     "StreamkitError",
     "Table",

@@ -9,7 +9,7 @@
     ├── RecordError              the record policy (fail, skip, dead_letter)
     │   ├── DeserializationError   SerializationError   TimestampError
     │   └── ProcessingError
-    │       └── RowWiseError
+    │       └── RowWiseError   PunctuationError
     ├── LogError                 stop the worker; CorruptBatchError in a changelog: restore
     │   ├── CorruptBatchError    OffsetOutOfRangeError   SegmentFullError
     │   ├── UnknownTopicError    RecordTooLargeError     LogLockedError
@@ -50,6 +50,7 @@ __all__ = [
     "OffsetOutOfRangeError",
     "ProcessingError",
     "ProducerFencedError",
+    "PunctuationError",
     "RecordError",
     "RecordTooLargeError",
     "RowWiseError",
@@ -225,6 +226,13 @@ class RowWiseError(ProcessingError):
     """Raised when a node gives other rows for a batch than for its two halves.
 
     Make the expression or function row-wise: f(a ++ b) = f(a) ++ f(b).
+    """
+
+
+class PunctuationError(ProcessingError):
+    """Raised when a punctuation raised, and names the record before which it was called; `__cause__` is the original.
+
+    Mend the function. The record is not at fault, so no policy leaves it out.
     """
 
 

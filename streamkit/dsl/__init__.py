@@ -2,6 +2,6 @@
 
 from streamkit.dsl import agg
 from streamkit.dsl.job import Job
-from streamkit.dsl.stream import Grouped, Stream, Table, WindowedGroup
+from streamkit.dsl.stream import Grouped, Processed, Stream, Table, WindowedGroup
 
-__all__ = ["Grouped", "Job", "Stream", "Table", "WindowedGroup", "agg"]
+__all__ = ["Grouped", "Job", "Processed", "Stream", "Table", "WindowedGroup", "agg"]

@@ -8,6 +8,7 @@ import polars as pl
 from streamkit.errors import DefinitionError, DuplicateNameError, FrozenJobError, TopologyError
 from streamkit.graph import KeyBy, LogicalGraph, Node, Sink, Source
 from streamkit.graph.nodes import OnError, store_names
+from streamkit.graph.stores import Store
 from streamkit.topology import NodePlan, changelog_topic, plan_node, repartition_topic, returned_type
 
 __all__ = ["Builder", "check_policy", "check_topic"]
@@ -35,6 +36,7 @@ class Builder:
         self.name, self.on_error = name, on_error
         self._nodes: dict[str, Node] = {}
         self._plans: dict[str, NodePlan] = {}
+        self._stores: dict[str, Store[Any, Any]] = {}
         self._graph: LogicalGraph | None = None
         self._numbers: dict[str, int] = {}
 
@@ -46,20 +48,58 @@ class Builder:
             FrozenJobError: The job was built.
             DefinitionError: The node does not fit the rows of its inputs, or its topic's name is not legal.
         """
-        if self._graph is not None:
-            raise FrozenJobError(
-                f"the job {self.name!r} was built; {node.name!r} comes too late", hint="add all nodes before build()"
-            )
-        if node.name in self._nodes:
-            raise DuplicateNameError(
-                f"the job {self.name!r} has two nodes named {node.name!r}", hint="rename one, or pass name="
-            )
+        self._check_new(node.name)
         if isinstance(node, KeyBy):
             check_topic(repartition_topic(self.name, node.name), f"repartition topic of {node.name!r}")
         for store in store_names(node):
             check_topic(changelog_topic(self.name, store), f"changelog topic of {store!r}")
         plan = plan_node(node, [self._plans[name] for name in node.inputs])
         self._nodes[node.name], self._plans[node.name] = node, plan
+
+    def _check_open(self, name: str) -> None:
+        if self._graph is not None:
+            raise FrozenJobError(
+                f"the job {self.name!r} was built; {name!r} comes too late", hint="add all nodes before build()"
+            )
+
+    def _check_new(self, name: str) -> None:
+        self._check_open(name)
+        if name in self._nodes:
+            raise DuplicateNameError(
+                f"the job {self.name!r} has two nodes named {name!r}", hint="rename one, or pass name="
+            )
+        if name in self._stores:
+            raise DuplicateNameError(
+                f"the job {self.name!r} has a store named {name!r} already", hint="rename one of the two"
+            )
+
+    def replace(self, node: Node) -> None:
+        """Put a node in place of the one of its name, which has the same inputs and rows.
+
+        Raises:
+            FrozenJobError: The job was built.
+        """
+        self._check_open(node.name)
+        self._nodes[node.name] = node
+
+    def add_store(self, store: Store[Any, Any]) -> None:
+        """Add a store that `process` may use.
+
+        Raises:
+            DuplicateNameError: A node or another store bears the name.
+            FrozenJobError: The job was built.
+            DefinitionError: The name of its changelog topic is not legal.
+        """
+        self._check_new(store.name)
+        check_topic(changelog_topic(self.name, store.name), f"changelog topic of {store.name!r}")
+        self._stores[store.name] = store
+
+    def check_store(self, store: Any, node: str) -> None:
+        """Refuse what is no store of this job."""
+        if not isinstance(store, Store):
+            raise DefinitionError(f"stores= of {node!r} takes what job.store() returned, not {store!r}")
+        if self._stores.get(store.name) is not store:
+            raise DefinitionError(f"the store {store.name!r} of {node!r} belongs to another job than {self.name!r}")
 
     def add_sink(self, upstream: str, topic: str) -> None:
         """Add a sink; topics that are read are not written by the same job."""

@@ -10,7 +10,9 @@ from streamkit.dsl.stream import Stream, Table
 from streamkit.errors import DefinitionError
 from streamkit.graph import EventTime, Latest, Source
 from streamkit.graph.nodes import OnError
+from streamkit.graph.stores import Store
 from streamkit.serde import key_serde, schema_of, value_serde
+from streamkit.topology.plans import check_key_type
 
 __all__ = ["Job"]
 
@@ -128,6 +130,25 @@ class Job(Builder):
         self._read(records)
         self.add(Latest(name=topic, inputs=(records.name,)))
         return Table(self, topic)
+
+    def store(self, name: str, *, key: type[K], value: type[V]) -> Store[K, V]:
+        """Make a store that `process` may use: pass the handle as one of `stores=`, and to `ctx.store`.
+
+        Args:
+            name: Names the changelog topic, `<job>-<name>-changelog`; no node bears it.
+            key: Type of the keys, or a serde.
+            value: Type of the values, or a serde.
+
+        Raises:
+            DuplicateNameError: A node or another store bears the name.
+            FrozenJobError: The job was built.
+            DefinitionError: A type has no serde, or cannot be a key; or the changelog's name is not legal.
+        """
+        check_key_type(name, key)
+        value_serde(value)
+        store: Store[K, V] = Store(name=name, key_type=key, value_type=value)
+        self.add_store(store)
+        return store
 
     def _read(self, node: Source) -> None:
         topic, field = node.topic, node.event_time.field

@@ -7,7 +7,7 @@ The four kinds lead to one another, so they live in one module. What they make i
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 import polars as pl
 
@@ -15,12 +15,13 @@ from streamkit.dsl import making
 from streamkit.dsl.builder import Builder
 from streamkit.dsl.handle import Handle
 from streamkit.dsl.names import durable_name
+from streamkit.dsl.processing import Keeping, ProcessFn, Punctuating, Stores, process_node
 from streamkit.dsl.rows import Facts, Rows
 from streamkit.graph import Aggregate, AnyWindow, AsyncCalls, Emit, Join, Late, Node, TableJoin
 from streamkit.graph.nodes import Order
 from streamkit.records import Windowed
 
-__all__ = ["Grouped", "Row", "Stream", "Table", "WindowedGroup"]
+__all__ = ["Grouped", "Processed", "Row", "Stream", "Table", "WindowedGroup"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,6 +32,7 @@ K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 
 Row: TypeAlias = dict[str, Any]
+Name: TypeAlias = str | None
 AsyncFn: TypeAlias = Callable[[V], Coroutine[Any, Any, V2]]
 MergeFn: TypeAlias = Callable[[Any, Any], Any]
 """Not of the accumulator's type: `operator.add`, which takes anything, would make mypy take that type for `Any` too."""
@@ -214,6 +216,54 @@ class Stream(Facts[K_co, V_co], Generic[K_co, V_co]):
             return lambda decorated: self.join(table, decorated, order=order, name=name)
         return self._add(making.join_node(Join, (self, table), fn, name, order), fn)
 
+    @overload
+    def process(
+        self: "Stream[K, V]", fn: Keeping[K, V, V2], *, stores: Stores = (), order: Order = "log", name: Name = None
+    ) -> "Processed[K, V2]": ...
+    @overload
+    def process(
+        self: "Stream[K, V]",
+        fn: ProcessFn[K, V, K2, V2],
+        *,
+        rekeys: Literal[True],
+        stores: Stores = (),
+        order: Order = "log",
+        name: Name = None,
+    ) -> "Processed[K2, V2]": ...
+    @overload
+    def process(
+        self: "Stream[K, V]", *, stores: Stores = (), order: Order = "log", name: Name = None
+    ) -> "Callable[[Keeping[K, V, V2]], Processed[K, V2]]": ...
+    @overload
+    def process(
+        self: "Stream[K, V]", *, rekeys: Literal[True], stores: Stores = (), order: Order = "log", name: Name = None
+    ) -> "Callable[[ProcessFn[K, V, K2, V2]], Processed[K2, V2]]": ...
+    def process(
+        self, fn: Any = None, *, rekeys: bool = False, stores: Stores = (), order: Order = "log", name: Name = None
+    ) -> Any:
+        """Hand whole records to a function that may keep state: the low-level door, where nothing else fits.
+
+        Shape: one row in, none to many out, in the order they are yielded. They have the key of the record, and the
+        timestamp and headers that they say; they are late or not as the record is.
+
+        Args:
+            fn: Takes a `Context` and a `Record`; yields records, or returns None. Its annotation says their types.
+            rekeys: It may change the key. Rows stay where they are: before state by the new key comes `key_by`.
+            stores: What `ctx.store` gives it. One may be shared with others: all of them then take rows one at a time.
+            order: "log" takes rows of several inputs in one order that the log decides, "arrival" as they come, which
+                no replay repeats.
+            name: Names the node in the task's position; the function's name without it.
+
+        Raises:
+            UnnamedStateError: There is neither a named function nor `name=`.
+            DefinitionError: `fn` is not a plain function, or a store is none of this job.
+        """
+        if fn is None:
+            return lambda made: Stream.process(self, made, rekeys=rekeys, stores=stores, order=order, name=name)  # type: ignore[call-overload]  # the overloads know rekeys as a literal
+        node = process_node(self, fn, stores, rekeys=rekeys, order=order, name=name)
+        self._job.add(node)
+        return Processed(self._job, node.name, fn)
+
     def merge(self: "Stream[K, V]", *others: "Stream[K, V]") -> "Stream[K, V]":
         """Join streams into one.
 
@@ -223,6 +273,10 @@ class Stream(Facts[K_co, V_co], Generic[K_co, V_co]):
             DefinitionError: A stream is of another job, is named twice, or has keys of another type.
         """
         return self._add(making.merge_node(self._job, (self, *others)))
+
+
+class Processed(Stream[K_co, V_co], Punctuating[K_co, V_co], Generic[K_co, V_co]):
+    """The stream of what a `process` yields; `punctuate` adds to it."""
 
 
 class _Aggregating(Handle, Generic[K_co, V_co]):

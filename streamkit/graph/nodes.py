@@ -13,6 +13,7 @@ import polars as pl
 
 from streamkit.errors import DefinitionError
 from streamkit.graph.calls import AsyncCalls
+from streamkit.graph.stores import Store
 from streamkit.graph.windows import AnyWindow, to_ms
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "OnError",
     "Order",
     "Peek",
+    "Process",
+    "Punctuation",
     "Reduce",
     "Select",
     "Sink",
@@ -316,6 +319,29 @@ class ToStream(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Punctuation:
+    """A function that is called when event time reaches or passes a multiple of `every_ms`."""
+
+    name: str
+    fn: Callable[[Any, int], Iterable[Any] | None]
+    every_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process(Node):
+    """The low-level node: whole records in and out, with stores and punctuations.
+
+    The key stays unless `rekeys`. Nodes that name one store share it.
+    """
+
+    fn: Callable[[Any, Any], Iterable[Any] | None]
+    stores: tuple[Store[Any, Any], ...] = ()
+    rekeys: bool = False
+    order: Order = "log"
+    punctuations: tuple[Punctuation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sink(Node):
     """Writes rows to a topic."""
 
@@ -323,7 +349,9 @@ class Sink(Node):
 
 
 def store_names(node: Node) -> tuple[str, ...]:
-    """Return the names of the stores that a node owns."""
+    """Return the names of the stores that a node keeps its state in; those of a `Process` may be others' too."""
+    if isinstance(node, Process):
+        return tuple(store.name for store in node.stores)
     return (node.name,) if isinstance(node, Aggregation | Latest) else ()
 
 

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streamkit.errors import RecordError, RowWiseError
+from streamkit.errors import PunctuationError, RecordError, RowWiseError
 from streamkit.graph.nodes import OnError
 from streamkit.records import Batch, Header, RecordColumns, RowError, TopicPartition
 from streamkit.runtime.options import PlaceOf, place_in_topic
@@ -28,6 +28,7 @@ ATTEMPT_HEADER: Final = "dead_letter.attempt"
 TABLE_HEADER: Final = "dead_letter.table"
 """Of a dead letter that is a result of this table, and no record."""
 _REASON_CHARS_MAX: Final = 2000
+_NOT_OF_THE_RECORD: Final = (RowWiseError, PunctuationError)
 
 ResultId: TypeAlias = tuple[int, bytes | None, bytes | None]
 """Start of the window (0 without), key, and value; None where it cannot be encoded, which stands for any."""
@@ -102,14 +103,14 @@ class Aside:
     def takes(self, place: TopicPartition, error: RecordError) -> bool:
         """Return whether an error is of a record of this partition that need not stop the run.
 
-        A node that is not row-wise is wrong for every record.
+        A node that is not row-wise is wrong for every record; a punctuation would fail before the next one too.
         """
-        own = (error.topic, error.partition) == place and not isinstance(error, RowWiseError)
+        own = (error.topic, error.partition) == place and not isinstance(error, _NOT_OF_THE_RECORD)
         return own and self._policies.get(place.topic, "fail") != "fail"
 
     def takes_results(self, table: str, error: RecordError) -> bool:
         """Return whether an error is of a result of this table, and need not stop the run."""
-        return error.topic == table and not isinstance(error, RowWiseError) and self._results_policy != "fail"
+        return error.topic == table and not isinstance(error, _NOT_OF_THE_RECORD) and self._results_policy != "fail"
 
     def add_results(self, table: str, batch: Batch, found: Mapping[int, RecordError]) -> bool:
         """Leave these results out from now on, by their rows; return whether any of them is new."""

@@ -26,6 +26,7 @@ from streamkit.graph import (
     Typed,
     Window,
 )
+from streamkit.graph.nodes import Process
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.aggregates import FrameAggregates
 from streamkit.runtime.blocks import BlockKind
@@ -40,12 +41,14 @@ from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.joining import RowByRow
 from streamkit.runtime.operators.latest import LatestOperator
 from streamkit.runtime.operators.merging import FactsOperator, MergeOperator
+from streamkit.runtime.operators.process import ProcessOperator
 from streamkit.runtime.operators.rows_shuffle import RowsWriter
 from streamkit.runtime.operators.shuffle import CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator, SinkSpec
 from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, TableFilter, step_for
 from streamkit.runtime.operators.windowing import WindowOperator, last_window_ends
 from streamkit.runtime.position import InputPosition, Position, Run, RunMark
+from streamkit.runtime.processes import Processes
 from streamkit.runtime.rows_input import RowsInput
 from streamkit.runtime.tables import Tables
 from streamkit.runtime.turns import Strand, reached
@@ -54,6 +57,7 @@ from streamkit.state import Digest
 from streamkit.topology import NodePlan, Repartition, SubTopology, Topology
 from streamkit.topology.closings import closings_behind
 from streamkit.topology.plans import filters_updates, is_stateless
+from streamkit.topology.processing import inputs_row_by_row
 
 __all__ = ["Parts", "TaskPlan", "build_parts", "task_id", "transactional_id", "unchecked"]
 
@@ -100,12 +104,13 @@ class TaskPlan:
 
     @property
     def in_python(self) -> bool:
-        """Whether a step, a join or an aggregation calls a Python function for each row."""
+        """Whether a step, a join, a `process` or an aggregation calls a Python function for each row."""
         nodes = map(self.topology.graph.node, (*self.sub.nodes, *self.sub.combines))
         return any(
             self.topology.plans[node.name].spelling == "python"
             for node in nodes
-            if isinstance(node, Aggregation | Join | TableJoin) or (is_stateless(node) and not isinstance(node, Typed))
+            if isinstance(node, Aggregation | Join | TableJoin | Process)
+            or (is_stateless(node) and not isinstance(node, Typed))
         )
 
     @property
@@ -128,6 +133,7 @@ class Parts:
     digests: Mapping[str, Digest]
     aggregates: tuple[AggregateOperator, ...]
     latest: tuple[LatestOperator, ...]
+    processes: tuple[ProcessOperator, ...]
     writers: tuple[RepartitionWriter | RowsWriter, ...]
 
     @property
@@ -159,8 +165,10 @@ class _Builder:
         self._aggregates: list[AggregateOperator] = []
         self._combines: dict[str, CombineOperator] = {}
         self._whole = {one.name for one in plan.topology.repartitions if one.whole}
+        self._row_by_row = inputs_row_by_row(self._graph, self._whole)
         self._digests = {store.name: self._saved_digest(store.name) for store in plan.sub.stores}
         self._tables = Tables(plan.topology, plan.sub, plan.check, context, self._digests)
+        self._processes = Processes(plan.sub.stores, self._digests, position.stream_times_ms, context)
 
     def build(self) -> Parts:
         self._add_shuffled_rows()
@@ -175,6 +183,7 @@ class _Builder:
             digests=self._digests,
             aggregates=tuple(self._aggregates),
             latest=tuple(self._tables.latest),
+            processes=tuple(self._processes.operators),
             writers=writers,
         )
 
@@ -217,7 +226,11 @@ class _Builder:
             case ToStream():
                 facts = FactsOperator()
                 self._outs[node.inputs[0]].add(facts)
-                self._outs[node.name] = facts.out
+                self._outs[node.name] = self._cut(node.name, facts.out)
+            case Process():
+                process = self._processes.make(node, self._plan_of(node.name))
+                self._outs[node.inputs[0]].add(process)
+                self._outs[node.name] = process.out
             case _:
                 self._add_step(node)
 
@@ -275,11 +288,11 @@ class _Builder:
             columnar=columnar,
         )
         self._inputs[place] = source
-        self._outs[node.name] = self._one_by_one(node.name, source.out)
+        self._outs[node.name] = self._cut(node.name, source.out)
 
-    def _one_by_one(self, name: str, out: Fan) -> Fan:
-        """Return where an input goes on, one row at a time if a table and what looks it up both read it."""
-        if not self._tables.meet_behind(name):
+    def _cut(self, name: str, out: Fan) -> Fan:
+        """Return what hands on the rows of an input: one at a time where a node would see how batches are cut."""
+        if name not in self._row_by_row and not self._tables.meet_behind(name):
             return out
         rows = RowByRow()
         out.add(rows)
@@ -390,7 +403,7 @@ class _Builder:
                 self._position.inputs.get(place, InputPosition()),
                 self._context,
             )
-            self._outs[repartition.name] = self._one_by_one(repartition.name, rows.out)
+            self._outs[repartition.name] = self._cut(repartition.name, rows.out)
 
     def _add_channels(self) -> None:
         readers = {aggregate.spec.node: aggregate for aggregate in self._aggregates}

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from streamkit.broker import EARLIEST, Broker, CommittedOffset
 from streamkit.errors import DigestMismatchError
 from streamkit.graph import Aggregation, Join, TableJoin
+from streamkit.graph.nodes import Process
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.changelogs import RestoredStore
 from streamkit.runtime.folding import Fault
@@ -211,6 +212,8 @@ def past_of(
 def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[str]) -> str:
     if not past.run_count:
         return "the job has not run"
+    if (unrepeated := _unrepeated(topology)) is not None:
+        return f'{unrepeated} says order="arrival": in which order it took its rows, no replay repeats'
     if any(max(mark.published_ms, mark.run.published_ms) > NEVER_MS for mark in past.marks.values()):
         return (
             f"the job has made {past.run_count} runs, and the end of one before the last closed windows that one run "
@@ -252,6 +255,12 @@ def _of_no_aggregation(topology: Topology) -> str | None:
 
 def _read_offset(committed: CommittedOffset) -> int:
     return max(committed.offset, Note.from_text(committed.metadata).read_offset)
+
+
+def _unrepeated(topology: Topology) -> str | None:
+    """Return the first node that takes rows of several inputs as they come."""
+    nodes = topology.graph.nodes
+    return next((node.name for node in nodes if isinstance(node, Process) and node.order == "arrival"), None)
 
 
 def unread_places(topology: Topology, broker: Broker) -> list[TopicPartition]:

@@ -33,8 +33,10 @@ class KeyedState:
         self._overlay.put_many(self._store_index, store_keys, values)
         return before
 
-    def scan(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield current keys and values, in the order of the keys' bytes."""
-        begin, end = store_range(self._store_index)
-        for key, value in self._overlay.scan(begin, end):
-            yield key[len(begin) :], value
+    def scan(self, begin: bytes | None = None, end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Yield current keys and values with `begin <= key < end`, in the order of the keys' bytes; None: no bound."""
+        first, last = store_range(self._store_index)
+        low = first if begin is None else store_key(self._store_index, begin)
+        high = last if end is None else store_key(self._store_index, end)
+        for key, value in self._overlay.scan(low, high):
+            yield key[len(first) :], value

@@ -18,7 +18,8 @@ import numpy as np
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, TopicDescription
 from streamkit.broker.partitioner import partitions_of
 from streamkit.errors import OffsetOutOfRangeError
-from streamkit.graph import Aggregation, Join, Latest, Node, Source, TableJoin
+from streamkit.graph import Join, Node, Source, TableJoin
+from streamkit.graph.nodes import store_names
 from streamkit.log import decode_parts
 from streamkit.records import TopicPartition
 from streamkit.topology import Topology
@@ -57,7 +58,7 @@ def topics_read_by_key(topology: Topology) -> list[str]:
     for sub in topology.sub_topologies:
         nodes = [graph.node(name) for name in sub.nodes]
         inside = {node.name: node for node in nodes}
-        ahead: list[Node] = [node for node in nodes if isinstance(node, Aggregation | Latest | Join | TableJoin)]
+        ahead: list[Node] = [node for node in nodes if store_names(node) or isinstance(node, Join | TableJoin)]
         seen = set[str]()
         while ahead:
             node = ahead.pop()

@@ -85,7 +85,8 @@ class Position:
 
     `transaction` counts its commits. `ended_run` is the bounded run it has finished or left (0: none). `counters` are
     totals over all runs; `digests` hold each store's digest as text, `entries` that of what this transaction wrote to
-    each store's changelog, where it wrote anything: None where nobody digested it.
+    each store's changelog, where it wrote anything: None where nobody digested it. `stream_times_ms` has, for each node
+    with punctuations, the largest source timestamp among the rows it has received.
     """
 
     transaction: int = 0
@@ -94,9 +95,13 @@ class Position:
     counters: Mapping[str, int] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     entries: Mapping[str, str] | None = None
+    stream_times_ms: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the compact JSON form; `from_json` reads it back."""
+        optional: dict[str, Any] = {} if self.entries is None else {"c": dict(self.entries)}
+        if self.stream_times_ms:
+            optional["t"] = dict(self.stream_times_ms)
         return {
             "txn": self.transaction,
             "run": self.ended_run,
@@ -112,7 +117,7 @@ class Position:
             ],
             "n": dict(self.counters),
             "d": dict(self.digests),
-        } | ({} if self.entries is None else {"c": dict(self.entries)})
+        } | optional
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Position":
@@ -132,6 +137,7 @@ class Position:
             counters=data["n"],
             digests=data["d"],
             entries=data.get("c"),
+            stream_times_ms=data.get("t", {}),
         )
 
 

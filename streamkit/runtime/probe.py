@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from streamkit.errors import RecordError
 from streamkit.graph import Aggregation, Join, Late, Latest, LogicalGraph, TableJoin
+from streamkit.graph.nodes import Process
 from streamkit.records import Batch, TopicPartition
 from streamkit.runtime.aside import Aside, PickedRecords
 from streamkit.runtime.build import TaskPlan
@@ -32,7 +33,7 @@ def bad_records(
 ) -> dict[int, RecordError]:
     """Return the errors of the records that are bad by themselves, whatever came before them, by offset.
 
-    What a fold or the reader of late rows says is not believed: here
+    What a fold, a `process` or the reader of late rows says is not believed: here
     is neither the state nor the watermark that it would meet. But a node that failed on several records at once is,
     as there is no other way to tell which it was.
 
@@ -58,6 +59,8 @@ def bad_records(
 def bad_results(plan: TaskPlan, table: str, batch: Batch) -> dict[int, RecordError]:
     """Return the errors of the results of a table that cannot be taken by what is behind it, by row.
 
+    What a `process` says is not believed: here is not the state that it would meet.
+
     Args:
         plan: Of the task.
         table: The aggregation.
@@ -65,7 +68,9 @@ def bad_results(plan: TaskPlan, table: str, batch: Batch) -> dict[int, RecordErr
     """
     aggregates = Task(plan, MemoryStore(), Position(), _NOTHING).aggregates
     out = next(aggregate.out for aggregate in aggregates if aggregate.spec.node == table)
-    return _caught(len(batch), lambda rows: out.receive(batch.take(rows)), lambda _: None)
+    found = _caught(len(batch), lambda rows: out.receive(batch.take(rows)), lambda _: None)
+    stateful = {node.name for node in plan.topology.graph.nodes if isinstance(node, Process)}
+    return {row: error for row, error in found.items() if error.node not in stateful}
 
 
 def _caught(
@@ -101,6 +106,7 @@ def _alone(graph: LogicalGraph) -> set[str]:
     """Return the nodes that see one record at a time, and neither state nor watermark."""
     alone: set[str] = set()
     for node in graph.nodes:
-        if not isinstance(node, Aggregation | Late | Latest | Join | TableJoin) and alone.issuperset(node.inputs):
+        stateful = isinstance(node, Aggregation | Late | Latest | Join | TableJoin | Process)
+        if not stateful and alone.issuperset(node.inputs):
             alone.add(node.name)
     return alone

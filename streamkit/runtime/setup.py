@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from streamkit.broker import Broker, TopicDescription
 from streamkit.errors import ConfigError, TopologyError, UnknownTopicError
-from streamkit.graph import Aggregation, Join, Source, TableJoin
+from streamkit.graph import Join, Source, TableJoin
+from streamkit.graph.nodes import store_names
 from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import TopicPartition
 from streamkit.runtime.build import TaskPlan, task_id
@@ -162,9 +163,9 @@ def _task_count(topology: Topology, sub: SubTopology, topics: Mapping[str, Topic
     if join is not None:
         hint = "give both topics the same partition count" + (", or set shards= to it" if shards else "")
         _check_equal_counts(counts | shards, f"the join {join!r} needs each key in the same partition of both", hint)
-    elif any(isinstance(node, Aggregation) for node in nodes):
+    elif any(map(store_names, nodes)):
         hint = "give both topics the same partition count, or group_by() the key so that it is shuffled"
-        _check_equal_counts(counts, "one aggregation reads both", hint)
+        _check_equal_counts(counts, "one store is fed by both", hint)
     return max((counts or shards).values())
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import orjson
 
 from streamkit.broker import CommittedOffset, Fetched
-from streamkit.records import EncodedRecords, TopicPartition
+from streamkit.records import NEVER_MS, EncodedRecords, TopicPartition
 from streamkit.runtime.aside import Aside
 from streamkit.runtime.build import TaskPlan, build_parts
 from streamkit.runtime.context import Counters, TaskContext
@@ -213,6 +213,11 @@ class Task:
             counters=asdict(self.context.counters),
             digests={name: digest.to_text() for name, digest in self._parts.digests.items()},
             entries=self._entries(generation),
+            stream_times_ms={
+                process.node.name: process.stream_time_ms
+                for process in self._parts.processes
+                if process.stream_time_ms > NEVER_MS
+            },
         )
 
     def _entries(self, generation: Generation) -> dict[str, str] | None:

@@ -25,6 +25,7 @@ from streamkit.graph import (
     Window,
     to_ms,
 )
+from streamkit.graph.stores import Store
 from streamkit.records import EncodedRecords, TopicPartition, Windowed
 from streamkit.runtime.commit import Observe
 from streamkit.runtime.operators.aggregate import AggregateOperator
@@ -35,6 +36,7 @@ from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores
 from streamkit.seams import ManualClock, ManualEventLoop, MemoryFileSystem, SeededRng
 from streamkit.serde import key_serde, value_serde
+from streamkit.state import store_range
 from streamkit.testing.row_wise import row_wise_check
 from streamkit.topology import compile_graph
 
@@ -283,6 +285,28 @@ class TestDriver:
             else:
                 rows[plain] = value
         return rows
+
+    def store(self, store: Store[K, V], *, partition: int | None = None) -> dict[K, V]:
+        """Return what a store of `process` holds, in the order of the keys' bytes.
+
+        Args:
+            store: What `job.store` returned.
+            partition: Of the task whose part it is; all tasks' parts in one without it, as if no key were in two.
+
+        Raises:
+            UnknownStoreError: No `process` of the job uses the store.
+        """
+        keys, values = key_serde(store.key_type), value_serde(store.value_type)
+        pairs: list[tuple[bytes, bytes]] = []
+        found = False
+        for runner in self._runners:
+            for spec in runner.plan.sub.stores:
+                if spec.name == store.name and partition in (None, runner.plan.partition):
+                    found, (begin, end) = True, store_range(spec.index)
+                    pairs += [(k[len(begin) :], v) for k, v in runner.task.context.overlay.scan(begin, end)]
+        if not found:
+            raise UnknownStoreError(f"no process of the job uses the store {store.name!r}")
+        return {keys.decode(key): values.decode(value) for key, value in sorted(pairs)}
 
     def committed(self) -> dict[TopicPartition, int]:
         """Return the committed offsets of the job."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from streamkit.errors import TopologyError
-from streamkit.graph import Aggregation, Join, KeyBy, Latest, LogicalGraph, Node, Sink, Source, TableJoin, Window
-from streamkit.graph.nodes import store_names
+from streamkit.graph import Aggregation, Join, KeyBy, LogicalGraph, Node, Sink, Source, TableJoin, Window
+from streamkit.graph.nodes import Process, store_names
 from streamkit.topology.model import Repartition, StoreSpec, SubTopology, Topology
 from streamkit.topology.names import changelog_topic, dead_letter_topic, repartition_topic, store_index
 from streamkit.topology.ordering import (
@@ -15,6 +15,7 @@ from streamkit.topology.ordering import (
     takes_rows,
 )
 from streamkit.topology.plans import filters_updates, is_stateless, plan_nodes
+from streamkit.topology.processing import check_keys_of_rows, store_users
 
 __all__ = ["compile_graph"]
 
@@ -24,7 +25,8 @@ def compile_graph(graph: LogicalGraph) -> Topology:
 
     Raises:
         TopologyError: A node leads nowhere, streams of different keys are grouped together, a node that depends on
-            order mixes results of windows with other rows, or the job uses one of its internal topics by hand.
+            order mixes results of windows with other rows, a shuffle leads back to the tasks that write it, a node
+            keeps state by a key that `process` may have changed, or the job uses one of its internal topics by hand.
     """
     return _Compiler(graph).compile()
 
@@ -52,6 +54,7 @@ class _Compiler:
         for node in self._graph.nodes:
             self._place(node)
         groups = self._groups()
+        self._check_shared_stores()
         self._find_ordered(groups)
         repartitions = self._repartitions(groups)
         self._check_store_indexes()
@@ -65,7 +68,7 @@ class _Compiler:
         if not self._nodes:
             raise TopologyError(f"the job {self._graph.job!r} has no nodes", hint="begin with job.stream(topic)")
         for node in self._graph.nodes:
-            if not isinstance(node, Sink | Aggregation | Latest) and not self._graph.children(node.name):
+            if not isinstance(node, Sink) and not store_names(node) and not self._graph.children(node.name):
                 raise TopologyError(
                     f"the node {node.name!r} of job {self._graph.job!r} leads nowhere",
                     hint="send its rows on with .to(topic), or remove it",
@@ -119,6 +122,8 @@ class _Compiler:
                         self._join(name, node.name)
                 self._shuffles[node.name] = self._placed[node.name] = shuffle
                 return
+        if store_names(node):
+            self._join_users(node)
             above = shuffles_above(self._graph, node, self._whole)
             if above:
                 self._placed[node.name] = min(above)
@@ -128,6 +133,14 @@ class _Compiler:
                 self._join(self._whole[name][0], node.name)
             else:
                 self._join(name, node.name)
+
+    def _check_shared_stores(self) -> None:
+        """Refuse a store that is fed by results of windows and by other rows, which have no order among them."""
+        for name, users in store_users(self._graph).items():
+            ordered = [node for node in users if node.order == "log"]
+            if ordered:
+                every = tuple(dict.fromkeys(above for node in users for above in node.inputs))
+                carries_facts(self._graph, Node(name=name, inputs=every), self._whole)
 
     def _find_ordered(self, groups: Sequence[tuple[str, ...]]) -> None:
         """Find the sub-topologies that take their rows in the order of the log, and those that must hand them on so."""
@@ -142,9 +155,16 @@ class _Compiler:
                 self._ordered.add(where[node.name])
                 waiting += [self._nodes[name] for name in shuffles_above(self._graph, node, self._whole)]
 
+    def _join_users(self, node: Node) -> None:
+        """Join a node with those that use its stores: a store belongs to one task."""
+        for name in store_names(node):
+            first = store_users(self._graph).get(name, [node])[0]
+            if first is not node:
+                self._join(first.name, node.name)
+
     def _keys_after(self, node: Node) -> frozenset[str | None]:
-        """Return which `KeyBy` nodes changed the key of a node's rows since the last shuffle; None: it is in place."""
-        if isinstance(node, KeyBy):
+        """Return which nodes changed the key of a node's rows since the last shuffle; None: it is in place."""
+        if isinstance(node, KeyBy) or (isinstance(node, Process) and node.rekeys):
             return frozenset({node.name})
         if isinstance(node, Aggregation | Source | Join | TableJoin):
             return frozenset({None})
@@ -155,6 +175,7 @@ class _Compiler:
 
     def _shuffle_before(self, node: Node, upstream: str) -> str | None:
         keys = self._keys_of(upstream)
+        check_keys_of_rows(node, keys, self._nodes)
         if len(keys) > 1:
             raise TopologyError(
                 f"{node.name!r} groups rows of several streams, whose keys were not made by one node",
@@ -207,9 +228,9 @@ class _Compiler:
         """Refuse a shuffle that leads back: its reader would wait for itself."""
         if upstream == downstream:
             raise TopologyError(
-                f"the shuffle {node.name!r} of job {self._graph.job!r} leads back to the tasks that write it",
-                detail="what reads it shares its tasks with the rows above it, by a merge, a join or a store",
-                hint="write the shuffled rows to a topic, and read that one in a second job",
+                f"the shuffle {node.name!r} leads back into the tasks that write it",
+                detail="what reads it shares a merge, a join or a store with what is above it",
+                hint="give the nodes on the two sides stores of their own, or read the shuffled rows in a second job",
             )
 
     def _sub(self, index: int, names: tuple[str, ...], repartitions: Sequence[Repartition]) -> SubTopology:

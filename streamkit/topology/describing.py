@@ -34,8 +34,9 @@ from streamkit.graph import (
     Typed,
     Window,
 )
+from streamkit.graph.nodes import Process, Punctuation
 from streamkit.serde import key_serde, value_serde
-from streamkit.topology.description import Description, NodeDescription
+from streamkit.topology.description import Description, NodeDescription, duration_text
 from streamkit.topology.model import NodePlan, StoreSpec, Topology
 
 __all__ = ["describe"]
@@ -52,6 +53,7 @@ _KINDS: Final[Mapping[type[Node], str]] = {
     Typed: "typed",
     KeyBy: "key_by",
     Merge: "merge",
+    Process: "process",
     Window: "window",
     Late: "late",
     MapValues: "map_values",
@@ -147,6 +149,8 @@ def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]: 
             if isinstance(window, Hopping):
                 sizes = {"hopping_ms": window.size_ms, "advance_ms": window.advance_ms}
             return {**sizes, "grace_ms": window.grace_ms, "emit": node.emit}
+        case Process():
+            return _processing(topology, node, plan)
         case Aggregation():
             return _folding(node) | {"emit": node.emit} | _kept(topology, node)
         case Latest():
@@ -157,6 +161,23 @@ def _details(topology: Topology, node: Node, plan: NodePlan) -> dict[str, Any]: 
             return {"topic": node.topic}
         case _:
             return {}
+
+
+def _processing(topology: Topology, node: Process, plan: NodePlan) -> dict[str, Any]:
+    said: dict[str, Any] = {"rekeys": key_serde(plan.key_type).name} if node.rekeys else {}
+    if node.order != "log":
+        said["order"] = node.order
+    if node.punctuations:
+        said["punctuate"] = list(map(_schedule, node.punctuations))
+    if node.stores:
+        own = {store.name: store for sub in topology.sub_topologies for store in sub.stores}
+        said["stores"] = [store.name for store in node.stores]
+        said["changelogs"] = [own[store.name].changelog_topic for store in node.stores]
+    return said
+
+
+def _schedule(punctuation: Punctuation) -> str:
+    return f"{punctuation.name} every {duration_text(punctuation.every_ms)} of event time"
 
 
 def _async(calls: AsyncCalls) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from streamkit.topology.model import Repartition, Spelling, SubTopology
 
-__all__ = ["Description", "NodeDescription"]
+__all__ = ["Description", "NodeDescription", "duration_text"]
 
 _WIDTH: Final = 100
 _NAME_WIDTH_MAX: Final = 24
@@ -168,10 +168,11 @@ def _said(key: str, value: Any) -> str:
             f"combined in sub-topology {', '.join(map(str, value))}" if value else "no combiner, as there is no shuffle"
         )
     if key.endswith("_ms"):
-        return f"{key.removesuffix('_ms').replace('_', ' ')} {_duration(value)}"
+        return f"{key.removesuffix('_ms').replace('_', ' ')} {duration_text(value)}"
     return f"{key.replace('_', ' ')} {', '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
-def _duration(duration_ms: int) -> str:
+def duration_text(duration_ms: int) -> str:
+    """Return a duration in the largest unit that divides it."""
     unit, size = next((unit, size) for unit, size in _UNITS_MS if duration_ms % size == 0)
     return f"{duration_ms // size} {unit}" if duration_ms else "0 s"

@@ -36,7 +36,9 @@ def _lines(described: Description) -> Iterator[str]:
             yield f"    {_node(name)} [label={_quoted(_label(described.nodes[name]))}];"
         for store in sub.stores:
             yield f"    {_store(store.name)} [shape=folder, style=solid, label={_quoted(f'store {store.name}')}];"
-            yield f"    {_node(store.name)} -> {_store(store.name)} [dir=both];"
+            for name in sub.nodes:
+                if name == store.name or store.name in described.nodes[name].details.get("stores", ()):
+                    yield f"    {_node(name)} -> {_store(store.name)} [dir=both];"
         yield "  }"
     yield from _edges(described)
     yield "}"

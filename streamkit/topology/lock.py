@@ -3,7 +3,7 @@
 Not here: what a difference means (`changes`), reading and writing the file (`cli`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -24,11 +24,13 @@ from streamkit.graph import (
     TableJoin,
     Window,
 )
+from streamkit.graph.nodes import Process
 from streamkit.serde import key_serde, value_serde
 from streamkit.serde.schema import fields_of
 from streamkit.topology.describing import aggregate_text, describe
 from streamkit.topology.description import NodeDescription
 from streamkit.topology.model import Topology
+from streamkit.topology.processing import store_users
 
 __all__ = [
     "Lock",
@@ -171,7 +173,8 @@ def lock_of(topology: Topology) -> Lock:
             for node in graph.nodes
             if isinstance(node, Aggregation)
         }
-        | {node.name: _table(topology, node) for node in graph.nodes if isinstance(node, Latest)},
+        | {node.name: _table(topology, node) for node in graph.nodes if isinstance(node, Latest)}
+        | {name: _shared_store(topology, name, users, shuffled) for name, users in store_users(graph).items()},
         shuffles={
             name: LockedShuffle(
                 topic=one.topic,
@@ -240,6 +243,20 @@ def _table(topology: Topology, node: Latest) -> LockedStore:
         emit="update",
         shuffle=None,
         sources=tuple(sorted(_topics_above(topology.graph, node))),
+    )
+
+
+def _shared_store(topology: Topology, name: str, users: Sequence[Process], shuffled: Mapping[str, str]) -> LockedStore:
+    """Return a store of `process`: what its functions do with it nobody can see."""
+    store = next(store for store in users[0].stores if store.name == name)
+    return LockedStore(
+        kind="process",
+        key=key_serde(store.key_type).name,
+        value=_value_text(store.value_type),
+        window=None,
+        emit="no",
+        shuffle=next((shuffled[node.name] for node in users if node.name in shuffled), None),
+        sources=tuple(sorted({topic for node in users for topic in _topics_above(topology.graph, node)})),
     )
 
 

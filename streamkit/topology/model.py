@@ -31,7 +31,7 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSpec:
-    """A store, owned by the node of the same name: an aggregation, or the table of a topic.
+    """A store: of the aggregation or the table of the same name, or of the `process` nodes that name it.
 
     `index` leads its keys: a hash of the name, unique within the job.
     """

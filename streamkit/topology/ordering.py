@@ -24,6 +24,7 @@ from streamkit.graph import (
     ToStream,
     Typed,
 )
+from streamkit.graph.nodes import Process
 from streamkit.topology.model import NodePlan
 
 __all__ = ["carries_facts", "check_shuffled_whole", "depends_on_order", "shuffles_above", "takes_rows"]
@@ -36,6 +37,8 @@ def depends_on_order(node: Node) -> bool:
             return True
         case Join() | TableJoin():
             return node.order == "log"
+        case Process():
+            return node.order == "log" and bool(node.stores or node.punctuations)
         case _:
             return False
 
@@ -45,8 +48,8 @@ def takes_rows(graph: LogicalGraph, node: Node) -> bool:
 
     Who looks a table up in the order of the log must find what the rows before have made of it.
     """
-    if isinstance(node, Join):
-        return True
+    if isinstance(node, Join | Process):
+        return isinstance(node, Join) or bool(node.stores)
     return depends_on_order(node) or (isinstance(node, Aggregation) and _looked_up(graph, node))
 
 

@@ -1,5 +1,6 @@
 """What is known about each node's rows: types, columns, and the spelling the node runs in."""
 
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -31,12 +32,14 @@ from streamkit.graph import (
     Typed,
     Window,
 )
+from streamkit.graph.nodes import Process
+from streamkit.records import Record
 from streamkit.serde import dtype_of, key_serde, schema_of, value_serde
 from streamkit.serde.schema import fields_of
 from streamkit.topology.aggregates import check_aggregates, result_schema
 from streamkit.topology.model import NodePlan, Spelling
 
-__all__ = ["filters_updates", "is_stateless", "plan_node", "plan_nodes", "returned_type"]
+__all__ = ["check_key_type", "filters_updates", "is_stateless", "plan_node", "plan_nodes", "returned_type"]
 
 Schema: TypeAlias = Mapping[str, pl.DataType] | None
 
@@ -107,6 +110,8 @@ def plan_node(node: Node, inputs: Sequence[NodePlan]) -> NodePlan:  # noqa: C901
             return _typed(node, inputs[0])
         case KeyBy():
             return _keyed(node, inputs[0])
+        case Process():
+            return _processed(node, inputs[0])
         case Aggregation():
             return _aggregation(node, inputs[0])
         case ToStream() | Late():
@@ -186,14 +191,48 @@ def _check_predicate(name: str, made: Mapping[str, pl.DataType]) -> None:
         )
 
 
-def _keyed(node: KeyBy, upstream: NodePlan) -> NodePlan:
-    key_serde(node.key_type)
-    if typing.get_origin(node.key_type) in _UNORDERED or node.key_type in _UNORDERED:
+def check_key_type(name: str, key_type: Any) -> None:
+    """Refuse a type that cannot be a key.
+
+    Args:
+        name: Of the node or store whose keys are of it.
+        key_type: None is bytes, or nothing.
+
+    Raises:
+        DefinitionError: It has no serde, or equal keys may have different bytes.
+    """
+    key_serde(key_type)
+    if typing.get_origin(key_type) in _UNORDERED or key_type in _UNORDERED:
         raise DefinitionError(
-            f"the keys of {node.name!r} are of type {key_serde(node.key_type).name}, which cannot be a key",
+            f"the keys of {name!r} are of type {key_serde(key_type).name}, which cannot be a key",
             detail="equal ones have different bytes, and the bytes of a key say where its rows go",
             hint="use text, a number, a tuple or a struct",
         )
+
+
+def _processed(node: Process, upstream: NodePlan) -> NodePlan:
+    """Return the plan of what a function yields: `Record[K, V]` says both types, K only where it may change the key."""
+    record = item_type(_without_none(returned_type(node.fn)))
+    key_type, value_type = typing.get_args(record) if typing.get_origin(record) is Record else (Any, Any)
+    plan = _of_type(upstream, None if value_type is Any else value_type)
+    if not node.rekeys:
+        return plan
+    # None says that keys are raw bytes, Any that they are JSON of unknown type.
+    key_type = None if key_type is type(None) else key_type
+    check_key_type(node.name, key_type)
+    return _like(plan, key_type=key_type)
+
+
+def _without_none(hint: Any) -> Any:
+    """Return what a function returns where it does not return None."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint
+    others = [one for one in typing.get_args(hint) if one is not type(None)]
+    return others[0] if len(others) == 1 else None
+
+
+def _keyed(node: KeyBy, upstream: NodePlan) -> NodePlan:
+    check_key_type(node.name, node.key_type)
     if callable(node.key) and not isinstance(node.key, pl.Expr):
         return _like(upstream, key_type=node.key_type)
     expression = pl.col(node.key) if isinstance(node.key, str) else node.key

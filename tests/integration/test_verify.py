@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from scenarios import Reading
 from streamkit import Job
 from streamkit.broker import EARLIEST, LATEST, Broker, open_broker
 from streamkit.errors import DigestMismatchError, StoreInUseError
+from streamkit.graph.nodes import Process
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions, Worker
 from streamkit.runtime.comparing import Comparison, check_equal
@@ -74,7 +76,7 @@ def first_value(job: Ran, partition: int) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("bounded", [True, False])
-@pytest.mark.parametrize("name", ["table", "columns", "levels", "twice", "ordered", "updated", "kept"])
+@pytest.mark.parametrize("name", ["table", "columns", "levels", "twice", "ordered", "updated", "kept", "processed"])
 def test_what_a_job_has_done_agrees_with_its_replay(tmp_path: Path, name: str, *, bounded: bool) -> None:
     job = Ran(tmp_path / "log", name)
     job.fill("readings", ROWS)
@@ -182,6 +184,20 @@ def test_a_job_that_computes_something_else_now_is_found_by_the_replay(table: Ra
     assert {one.side for one in different} == {"replay"}
     assert len(different) == 3
     assert all(one.faults[0].keys is not None for one in different)
+
+
+def test_what_takes_its_rows_in_the_order_of_arrival_is_not_comparable_with_a_replay(tmp_path: Path) -> None:
+    job = Ran(tmp_path / "log", "processed")
+    job.fill("readings", ROWS)
+    graph = job.topology.graph
+    nodes = [replace(node, order="arrival") if isinstance(node, Process) else node for node in graph.nodes]
+    job.topology = compile_graph(replace(graph, nodes=tuple(nodes)))
+    job.run()
+    comparisons = verified(job)
+    assert answers(comparisons) == {"changelog": {True}, "state": {True}, "replay": {None}}
+    (reason,) = reasons(comparisons, "replay")
+    assert reason == 'running says order="arrival": in which order it took its rows, no replay repeats'
+    job.broker.close()
 
 
 def reasons(comparisons: list[Comparison], side: str) -> set[str]:

@@ -123,7 +123,7 @@ def test_sources_that_were_co_partitioned_and_no_longer_are_name_both_topics_and
     make(broker, f"{prefix}two", 2)
     run(broker, merged_by_key(prefix))
     set_partition_count(kafka, broker, f"{prefix}two", 3)
-    said = f"'{prefix}one' has 2 partitions and '{prefix}two' has 3, but one aggregation reads both"
+    said = f"'{prefix}one' has 2 partitions and '{prefix}two' has 3, but one store is fed by both"
     with pytest.raises(TopologyError, match=said) as caught:
         run(broker, merged_by_key(prefix))
     assert "give both topics the same partition count" in str(caught.value)

@@ -3,15 +3,16 @@
 import asyncio
 import operator
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import orjson
 from machine import Machine
 
-from streamkit import AsyncCalls, EventTime, Hopping, Job, Tumbling, agg
+from streamkit import AsyncCalls, Context, EventTime, Hopping, Job, Record, Tumbling, agg
 from streamkit.records import TopicPartition
 from streamkit.runtime import Guarantee
 
@@ -291,6 +292,53 @@ def joined() -> Job:
     return job
 
 
+def processed() -> Job:
+    """Two `process` that share a store, with punctuations, before a window; and one over the results of windows."""
+    job = Job("processed")
+    readings = job.stream("readings", key=str, value=Reading, timestamp="ts")
+    totals, results = job.store("totals", key=str, value=int), job.store("results", key=str, value=int)
+
+    @readings.process(stores=[totals])
+    def running(ctx: Context, reading: Record[str, Reading]) -> Iterator[Record[str, Reading]]:
+        total = (ctx.store(totals).get(reading.key) or 0) + reading.value.value
+        ctx.store(totals).put(reading.key, total)
+        for value in (total, reading.value.value)[: 1 + total % 2]:
+            yield reading.with_value(Reading(reading.value.sensor, value, reading.value.ts))
+
+    @running.punctuate(every=ms(25))
+    def summary(ctx: Context, at_ms: int) -> Iterator[Record[str, Reading]]:
+        for key, total in ctx.store(totals).items():
+            yield Record(key=key, value=Reading("summary", total, at_ms))
+
+    def forget(ctx: Context, reading: Record[str, Reading]) -> None:
+        if reading.value.value < 0:
+            ctx.store(totals).delete(reading.key)
+
+    running.process(forget, stores=[totals])
+    running.to("running")
+    windows = running.group_by("sensor", type=str, name="by_sensor", shards=2).window(FINE)
+    windows.late.to("late")
+    last = windows.agg({"n": agg.count(), "last": agg.last("value")}, name="stats").to_stream()
+
+    @last.process(stores=[results])
+    def numbered(ctx: Context, stats: Record[str, dict[str, Any]]) -> Iterator[Record[str, int]]:
+        number = (ctx.store(results).get("all") or 0) * 7 % 1009 + stats.value["n"]
+        ctx.store(results).put("all", number)
+        yield stats.with_value(number)
+
+    @readings.process
+    def unkept(ctx: Context, reading: Record[str, Reading]) -> None:
+        """Keep nothing but the schedule."""
+
+    @unkept.punctuate(every=ms(30))
+    def at(ctx: Context, at_ms: int) -> Iterator[Record[str, str]]:
+        yield Record(key="at", value=f"{at_ms} of {ctx.partition}")
+
+    numbered.to("out")
+    unkept.to("schedule")
+    return job
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """A job, its sources, and which of its topics hold updates (the last value per key counts)."""
@@ -354,6 +402,7 @@ SCENARIOS = {
         Scenario(build=overlapping),
         Scenario(build=measured),
         Scenario(build=waiting, sources=("readings", "more")),
+        Scenario(build=processed),
         Scenario(build=uneven, sources=("readings", "more")),
         Scenario(build=kept),
         Scenario(build=joined, sources=("readings", "more"), updates=frozenset({"both"})),
@@ -371,6 +420,7 @@ FOR_EVER = {
     "measured": Scenario(build=measured, updates=frozenset({"totals"})),
     "kept": Scenario(build=kept),
     "joined": Scenario(build=joined, sources=("readings", "more"), updates=frozenset({"both"})),
+    "processed": Scenario(build=processed),
 }
 """The same for unbounded runs, where a table without windows writes updates."""
 

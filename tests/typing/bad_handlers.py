@@ -4,10 +4,10 @@ An ignore that nothing needs is an error under `--strict`: each line below must 
 """
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from streamkit import AsyncCalls, Job, Table, Tumbling, agg
+from streamkit import AsyncCalls, Context, Job, Record, Table, Tumbling, agg
 
 job = Job("bad")
 lines = job.stream("lines", value=str)
@@ -101,3 +101,35 @@ lines.join(customers, lambda line, text: text)  # type: ignore[arg-type]  # must
 customers.join(by_number, lambda one, other: one)  # type: ignore[arg-type]  # must not type-check
 customers.join(numbers, lambda one, other: one)  # type: ignore[call-overload]  # must not type-check
 numbers.join(customers, lambda number, text: text, order="time")  # type: ignore[call-overload]  # must not type-check
+totals = job.store("totals", key=str, value=int)
+
+
+@numbers.process(stores=[totals])
+def summed(ctx: Context, number: Record[str, int]) -> Iterator[Record[str, int]]:
+    ctx.store(totals).put(number.key, "one")  # type: ignore[arg-type]  # must not type-check
+    ctx.store(totals).get(1)  # type: ignore[arg-type]  # must not type-check
+    yield number
+
+
+@numbers.process  # type: ignore[arg-type]  # must not type-check
+def of_text(ctx: Context, number: Record[str, str]) -> Iterator[Record[str, int]]:
+    yield number.with_value(1)
+
+
+@numbers.process  # type: ignore[arg-type]  # must not type-check
+def without_records(ctx: Context, number: Record[str, int]) -> Iterator[int]:
+    yield number.value
+
+
+@numbers.process  # type: ignore[arg-type]  # must not type-check
+def rekeyed(ctx: Context, number: Record[str, int]) -> Iterator[Record[int, int]]:
+    yield number.with_key(number.value)
+
+
+@summed.punctuate(every=timedelta(hours=1))  # type: ignore[arg-type]  # must not type-check
+def hourly(ctx: Context, at_ms: int) -> Iterator[Record[str, str]]:
+    yield Record(key="all", value="text")
+
+
+numbers.punctuate(summed.fn, every=timedelta(hours=1))  # type: ignore[attr-defined]  # must not type-check
+numbers.process(stores=["totals"])  # type: ignore[list-item]  # must not type-check

@@ -117,9 +117,10 @@ class TableJoinOperator:
 
 
 class RowByRow:
-    """Hands on one row at a time, where a table and what looks it up read the same input.
+    """Hands on one row at a time, where nodes would see how the input is cut into batches.
 
-    A row then finds what the rows before it made of the table, however the input was cut into batches.
+    A table and what looks it up may read one input: each row finds what the rows before it made of the table. So may
+    nodes that share a store; see `inputs_row_by_row`.
     """
 
     def __init__(self) -> None:
