@@ -34,7 +34,8 @@ from streamkit.runtime.channels import ChannelInput
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.coroutines import Coroutines
 from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
-from streamkit.runtime.inputs import Input, SourceInput
+from streamkit.runtime.input import Input
+from streamkit.runtime.inputs import SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator, AggregateSpec
 from streamkit.runtime.operators.async_map import async_map
 from streamkit.runtime.operators.base import Fan

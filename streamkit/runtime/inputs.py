@@ -1,20 +1,18 @@
-"""The inputs of a task: what they are asked, and those that are source partitions, decoded and stamped here.
+"""The inputs of a task that are source partitions, decoded and stamped here.
 
-Not here: repartition partitions (`channels`).
+Not here: what they take as timestamps (`timestamps`), repartition partitions (`channels`, `rows_input`).
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from streamkit.broker import Fetched
-from streamkit.errors import DeserializationError, TimestampError
+from streamkit.errors import DeserializationError
 from streamkit.graph import Source
 from streamkit.log import decode_parts
 from streamkit.records import (
@@ -34,69 +32,15 @@ from streamkit.runtime.blocks import Turn
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.deletions import Deletable
 from streamkit.runtime.operators.base import Fan
-from streamkit.runtime.operators.stateless import apply_each, frame_of, objects_of
 from streamkit.runtime.position import InputPosition, RunMark
+from streamkit.runtime.timestamps import Timestamps
 from streamkit.runtime.turns import HELD_BYTES_MAX, HeldRows, Limit, Strand
 from streamkit.serde import Serde
 
-__all__ = ["Input", "SourceInput"]
+__all__ = ["SourceInput"]
 
 _PYTHON_ROWS_MAX: Final = 1000
 """Word count was 5 % slower with 60,000 rows at a time (measured, mean of five pairs)."""
-_TIMESTAMP_BOUND_MS: Final = 2**60
-
-
-class Input(Protocol):
-    """One partition that a task reads."""
-
-    topic_partition: TopicPartition
-
-    @property
-    def next_offset(self) -> int:
-        """What lies below was handed on, all of it."""
-        ...
-
-    @property
-    def read_offset(self) -> int:
-        """Where it is read next; what lies between `next_offset` and here waits for its turn."""
-        ...
-
-    @property
-    def full(self) -> bool:
-        """Whether so much waits that no more is to be read."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """Whether this run's records are all handed on."""
-        ...
-
-    @property
-    def strands(self) -> Sequence[Strand]:
-        """What takes its turn; none where rows are handed on as they are read."""
-        ...
-
-    def take(self, fetched: Fetched) -> int:
-        """Read what was fetched, and hand it on unless it must wait for its turn; return how many records it was."""
-        ...
-
-    def tell(self) -> None:
-        """Hand on the watermark, and the end if it has come."""
-        ...
-
-    @property
-    def watermark_ms(self) -> int:
-        """What this input promises of the rows that it has not handed on."""
-        ...
-
-    @property
-    def read_watermark_ms(self) -> int:
-        """What it promises of the rows that it has not read."""
-        ...
-
-    def position(self) -> InputPosition:
-        """Return how far it was handed on."""
-        ...
 
 
 @dataclass(slots=True)
@@ -139,6 +83,7 @@ class SourceInput:
         self.strands: tuple[Strand, ...] = (self,) if context.ordered else ()
         self._source, self._mark, self._context, self._columnar = source, mark, context, columnar
         self._key_serde, self._values = serdes[0], Deletable(serdes[1]) if source.nulls_delete else serdes[1]
+        self._timestamps = Timestamps(source, columnar=columnar)
         self._told_end = False
         self.receiving: RecordColumns | PickedRecords | None = None
         """What was handed on last: where an error came up, it is among these."""
@@ -315,71 +260,14 @@ class SourceInput:
     def _stamps(self, batch: Batch, records: RecordColumns | PickedRecords) -> npt.NDArray[np.int64]:
         """Return the event time of each record; one that deletes its key has no value to say it."""
         if not self._source.nulls_delete:
-            return self._timestamps(batch, records)
+            return self._timestamps.of(batch, records)
         # Whole first: a bad value is known by its place among all of them.
-        self._touch(batch, self._source.name)
+        self._timestamps.decode(batch)
         stamps = records.timestamps_ms.copy()
         rows = np.flatnonzero(np.array([value is not None for value in records.values], dtype=np.bool_))
         if len(rows):
-            stamps[rows] = self._timestamps(batch.take(rows), PickedRecords.of(records, rows))
+            stamps[rows] = self._timestamps.of(batch.take(rows), PickedRecords.of(records, rows))
         return stamps
-
-    def _timestamps(self, batch: Batch, records: RecordColumns | PickedRecords) -> npt.NDArray[np.int64]:
-        field, node = self._source.event_time.field, self._source.name
-        if field is None:
-            self._touch(batch, node)
-            return self._checked(batch, records.timestamps_ms)
-        if isinstance(field, str) and self._columnar:
-            column = frame_of(batch, node).get_column(field)
-            if column.dtype == pl.Int64 and not column.null_count():
-                return self._checked(batch, column.to_numpy())
-            return self._checked(batch, self._from_objects(batch, column.to_list()))
-        if isinstance(field, str):
-            values = objects_of(batch, node)
-            return self._checked(batch, self._from_objects(batch, [_field(value, field) for value in values]))
-        return self._checked(batch, self._from_objects(batch, apply_each(field, batch, node)))
-
-    def _touch(self, batch: Batch, node: str) -> None:
-        """Decode now, so that a bad record is found here, at its source, whatever reads it."""
-        if self._columnar:
-            frame_of(batch, node)
-        else:
-            objects_of(batch, node)
-
-    def _from_objects(self, batch: Batch, stamps: Sequence[Any]) -> npt.NDArray[np.int64]:
-        if all(type(stamp) is int for stamp in stamps):
-            try:
-                return np.array(stamps, dtype=np.int64)
-            except OverflowError:
-                index = next(index for index, stamp in enumerate(stamps) if abs(stamp) >= _TIMESTAMP_BOUND_MS)
-                raise self._bad_timestamp(batch, index, stamps[index]) from None
-        made = []
-        for index, stamp in enumerate(stamps):
-            if type(stamp) is int and abs(stamp) < _TIMESTAMP_BOUND_MS:
-                made.append(stamp)
-            elif isinstance(stamp, datetime) and stamp.tzinfo is not None:
-                made.append(round(stamp.timestamp() * 1000))
-            else:
-                raise self._bad_timestamp(batch, index, stamp)
-        return np.array(made, dtype=np.int64)
-
-    def _checked(self, batch: Batch, stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        wrong = np.flatnonzero((stamps >= _TIMESTAMP_BOUND_MS) | (stamps <= -_TIMESTAMP_BOUND_MS))
-        if len(wrong):
-            raise self._bad_timestamp(batch, int(wrong[0]), int(stamps[wrong[0]]))
-        return stamps
-
-    def _bad_timestamp(self, batch: Batch, index: int, stamp: Any) -> TimestampError:
-        data = batch.values.encoded()[index]
-        return TimestampError(
-            f"the timestamp {stamp!r} is no number of milliseconds and no aware datetime",
-            topic=self.topic_partition.topic,
-            partition=self.topic_partition.partition,
-            offset=int(batch.offsets[index]),
-            node=self._source.name,
-            data=data,
-            hint="timestamp= takes ms since the Unix epoch as an integer, or a datetime with a time zone",
-        )
 
     def _bad(self, batch: Batch, error: RowError) -> DeserializationError:
         return DeserializationError(
@@ -406,7 +294,3 @@ class SourceInput:
 
 def _less(timestamp_ms: int, slack_ms: int) -> int:
     return NEVER_MS if timestamp_ms == NEVER_MS else timestamp_ms - slack_ms
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)

@@ -161,8 +161,8 @@ def _task_count(topology: Topology, sub: SubTopology, topics: Mapping[str, Topic
     nodes = list(map(topology.graph.node, sub.nodes))
     join = next((node.name for node in nodes if isinstance(node, Join | TableJoin)), None)
     if join is not None:
-        hint = "give both topics the same partition count" + (", or set shards= to it" if shards else "")
-        _check_equal_counts(counts | shards, f"the join {join!r} needs each key in the same partition of both", hint)
+        hint = "give both topics the same partition count"
+        _check_equal_counts(counts, f"the join {join!r} needs each key in the same partition of both", hint)
     elif any(map(store_names, nodes)):
         hint = "give both topics the same partition count, or group_by() the key so that it is shuffled"
         _check_equal_counts(counts, "one store is fed by both", hint)

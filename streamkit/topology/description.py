@@ -120,7 +120,8 @@ class _Page:
         for name in () if repartition.whole else repartition.aggregations:
             spelling = self._described.nodes[name].spelling or ""
             yield from self._row(" ", "combine", name, spelling, ["Partial results, folded before the shuffle."])
-        count = _count(repartition.shards, "shard", "shards")
+        beside = self._described.sub_topologies[repartition.downstream].source_topics
+        count = f"as many shards as {beside[0]}" if beside else _count(repartition.shards, "shard", "shards")
         rows = ", every row" if repartition.whole else ""
         yield f"    ══▶ {repartition.topic}, {count}{rows} ══▶ sub-topology {repartition.downstream}"
 
