@@ -9,9 +9,10 @@ from streamkit.errors import DeserializationError, ProcessingError, RecordError,
 from streamkit.records import Batch, RowError
 from streamkit.runtime.aggregates import AggregateOverflow
 
-__all__ = ["bad_row", "check_keys", "processing_error", "rows_in_record"]
+__all__ = ["bad_row", "check_keys", "processing_error", "rows_in_record", "spread_numbers"]
 
 _SPREAD_BITS: Final = 20
+"""Room for what one row becomes at each step that numbers rows anew: a million; three steps fit."""
 _MEND: Final = "mend the function; the record stays uncommitted and the next run begins before it"
 
 
@@ -58,11 +59,20 @@ def rows_in_record(batch: Batch) -> npt.NDArray[np.int64]:
     numbers = batch.origin.row_numbers
     if numbers is not None:
         rows = np.arange(len(numbers)) if batch.rows is None else batch.rows
-        # Room for what one row becomes behind each shuffle.
-        return (numbers[rows] << _SPREAD_BITS) + _ranks(np.diff(rows, prepend=rows[0] - 1))
+        return spread_numbers(numbers[rows], rows)
     # Records of one offset but two timestamps are results of two windows.
     offsets, stamps = batch.offsets, batch.timestamps_ms
     return _ranks((np.diff(offsets, prepend=offsets[0] - 1) | np.diff(stamps, prepend=stamps[0])).astype(np.int64))
+
+
+def spread_numbers(numbers: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the numbers of rows that others became: those of one row, which stand together, come one after the other.
+
+    Args:
+        numbers: Of the row that each stems from.
+        rows: The index of that row.
+    """
+    return (numbers << _SPREAD_BITS) + _ranks(np.diff(rows, prepend=rows[0] - 1))
 
 
 def _ranks(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ from streamkit.graph.stores import KeyValueStore, Store
 from streamkit.records import NEVER_MS, Batch, Column, Header, Origin, Record, RowError
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.operators.stateless import objects_of
-from streamkit.runtime.places import bad_row, processing_error
+from streamkit.runtime.places import bad_row, processing_error, rows_in_record, spread_numbers
 from streamkit.runtime.typed_store import TypedStore
 from streamkit.serde import key_serde, value_serde
 from streamkit.topology import NodePlan
@@ -36,7 +36,7 @@ def stream_times(batch: Batch, before_ms: int) -> npt.NDArray[np.int64]:
         batch: The rows.
         before_ms: The largest one of earlier rows.
     """
-    return np.maximum(np.maximum.accumulate(batch.timestamps_ms), before_ms)
+    return np.maximum(np.maximum.accumulate(batch.stream_times_ms), before_ms)
 
 
 class ProcessOperator:
@@ -222,12 +222,15 @@ class _Made:
         indices = np.array([row.stems_from for row in self._rows], dtype=np.int64)
         headers = [row.headers for row in self._rows]
         some = any(headers)
+        stems = rows_in_record(batch)[indices]
         origin = Origin(
             source=batch.origin.source,
             offsets=batch.offsets[indices],
             timestamps_ms=np.array([row.timestamp_ms for row in self._rows], dtype=np.int64),
             watermarks_ms=batch.watermarks_ms[indices],
             published_ms=batch.origin.published_ms,
+            stream_times_ms=batch.stream_times_ms[indices],
+            row_numbers=spread_numbers(stems, indices),
             headers=lambda: headers if some else None,
         )
         own = Column(keys, objects=[row.key for row in self._rows]) if self._own_keys else batch.keys.take(indices)
