@@ -127,7 +127,10 @@ class Verification:
                 contextlib.closing(self._opened(f"{path}/{_STORE}")) as state,
                 contextlib.closing(self._opened(restored.path)) as changelog,
             ):
-                return [self._state_of(store, state, changelog) for store in restored.stores]
+                return [
+                    self._state_of(store, state, changelog, complete=number == 0)
+                    for number, store in enumerate(restored.stores)
+                ]
         except StoreDamagedError as error:
             return [_differs(store, "state", f"{error.primary}: {error.detail}") for store in restored.stores]
         finally:
@@ -136,8 +139,17 @@ class Verification:
     def _opened(self, path: str) -> RocksDBStore:
         return RocksDBStore(path, resources=self._resources, read_only=True)
 
-    def _state_of(self, store: RestoredStore, state: RocksDBStore, changelog: RocksDBStore) -> Comparison:
-        """Compare at the position of the state, which may be older than the changelog's."""
+    def _state_of(
+        self, store: RestoredStore, state: RocksDBStore, changelog: RocksDBStore, *, complete: bool
+    ) -> Comparison:
+        """Compare at the position of the state, which may be older than the changelog's.
+
+        Args:
+            store: As it was restored.
+            state: The state directory.
+            changelog: What was restored.
+            complete: Whether its changelog has a position of every transaction of the task: it is the first store.
+        """
         (stamp,) = state.get_many([POSITION_KEY])
         if stamp is None:
             return _not_comparable(store, "state", "it stands for no position")
@@ -151,7 +163,7 @@ class Verification:
         said = Digest.from_text(position.digests.get(store.spec.name, Digest().to_text()))
         if RangeDigests.of(state.scan(*store_range(store.spec.index))).total != said:
             return _differs(store, "state", f"it is not what it was at its transaction {position.transaction}")
-        if position.transaction > newest and len(data["at"]) == 1:
+        if position.transaction > newest and complete:
             return _differs(
                 store, "state", f"it stands for transaction {position.transaction}, the changelog ends at {newest}"
             )

@@ -87,6 +87,17 @@ def test_what_a_job_has_done_agrees_with_its_replay(tmp_path: Path, name: str, *
     job.broker.close()
 
 
+def test_a_store_that_nothing_was_written_to_agrees_with_the_other_store_of_its_task(tmp_path: Path) -> None:
+    job = Ran(tmp_path / "log", "joined")
+    job.fill("readings", ROWS)
+    job.fill("more", [[], []])
+    job.run()
+    comparisons = verified(job)
+    assert {one.equal for one in comparisons if one.side != "changelog"} == {True}, comparisons
+    check_equal(comparisons)
+    job.broker.close()
+
+
 def test_nothing_of_the_job_is_touched(table: Ran) -> None:
     table.run()
 
