@@ -31,7 +31,7 @@ def receipts(on_error: Any = "fail", order: Order = "log") -> Job:
 
 
 def sent_by(job: Job, rows: Sequence[Row], topic: str, *, partitions: int = 1, commit_each: int = 1000) -> list[Any]:
-    """Send rows, each once the one before was read, end the input, and return what the job wrote."""
+    """Send rows of rising times, each once the one before was read, to the end, and return what the job wrote."""
     with TestDriver(job, partitions=partitions) as driver:
         for number, (to, key, value) in enumerate(rows):
             driver.send(to, value, key=key, timestamp_ms=number)
@@ -70,7 +70,7 @@ def test_a_row_finds_what_the_table_has_for_its_key_at_that_moment(partitions: i
 
 def test_a_joined_row_keeps_key_and_timestamp() -> None:
     with TestDriver(receipts()) as driver:
-        driver.send("customers", "Ann", key="a", timestamp_ms=40)
+        driver.send("customers", "Ann", key="a", timestamp_ms=20)
         driver.process()
         driver.send("orders", "o", key="a", timestamp_ms=50)
         driver.end()
@@ -80,10 +80,10 @@ def test_a_joined_row_keeps_key_and_timestamp() -> None:
 def test_a_batch_of_rows_meets_the_table_row_by_row() -> None:
     with TestDriver(receipts()) as driver:
         for key, name in (("a", "Ann"), ("b", None), ("b", "Bob"), ("a", None), ("c", "Cid"), ("a", "Ada")):
-            driver.send("customers", name, key=key)
+            driver.send("customers", name, key=key, timestamp_ms=1)
         driver.process()
         for number, key in enumerate("abxacb"):
-            driver.send("orders", str(number), key=key)
+            driver.send("orders", str(number), key=key, timestamp_ms=2)
         driver.end()
         assert [value for _, value in driver.sent("receipts")] == [
             "0 for Ada",
@@ -106,10 +106,10 @@ def test_an_exception_of_the_function_names_the_record_of_the_stream(policy: Any
     customers = job.table("customers", key=str, value=str)
     job.stream("orders", key=str, value=str).join(customers, fussy).to("receipts")
     with TestDriver(job) as driver:
-        driver.send("customers", "Ann", key="a")
+        driver.send("customers", "Ann", key="a", timestamp_ms=1)
         driver.process()
         for order, key in (("one", "a"), ("bad", "x"), ("bad", "a"), ("two", "a"), ("bad", "a")):
-            driver.send("orders", order, key=key)
+            driver.send("orders", order, key=key, timestamp_ms=2)
         if policy == "fail":
             with pytest.raises(ProcessingError) as caught:
                 driver.end()
@@ -126,11 +126,12 @@ def test_an_exception_behind_a_table_names_the_record_of_the_table() -> None:
     sizes = job.table("customers", key=str, value=str).map_values(int, name="sizes")
     job.stream("orders", key=str, value=str).join(sizes, lambda order, size: order * size, name="out").to("out")
     with TestDriver(job) as driver:
-        driver.send("customers", "2", key="a")
-        driver.send("orders", "x", key="a")
+        driver.send("customers", "2", key="a", timestamp_ms=1)
+        driver.process()
+        driver.send("orders", "x", key="a", timestamp_ms=2)
         driver.end()
         assert driver.sent("out") == [("a", "xx")]
-        driver.send("customers", "none", key="b")
+        driver.send("customers", "none", key="b", timestamp_ms=3)
         with pytest.raises(ProcessingError) as caught:
             driver.end()
         assert (caught.value.topic, caught.value.offset, caught.value.node) == ("customers", 1, "sizes")
@@ -235,12 +236,13 @@ def test_a_joined_table_is_joined_again_and_filtered() -> None:
 def test_a_table_that_is_only_looked_up_is_kept_whatever_crashes() -> None:
     """The rest of the crashes: `tests/property/test_crashes.py`."""
     with TestDriver(receipts()) as driver:
-        driver.send("customers", "Ann", key="a")
+        driver.send("customers", "Ann", key="a", timestamp_ms=1)
         driver.commit()
-        driver.send("customers", "Bob", key="a")
+        driver.send("customers", "Bob", key="a", timestamp_ms=2)
         driver.process()
         driver.restart()
-        driver.send("orders", "o", key="a")
+        driver.process()
+        driver.send("orders", "o", key="a", timestamp_ms=3)
         driver.end()
         assert driver.sent("receipts") == [("a", "o for Bob")]
         assert driver.record_count("receipts-customers-changelog") > 2

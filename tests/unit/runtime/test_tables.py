@@ -146,7 +146,7 @@ def test_a_table_of_a_topic_joins_a_count(bounded: bool) -> None:
     job = Job("counted")
     names = job.table("names", key=str, value=str)
     counts = job.stream("visits", key=str, value=str).group_by_key().count(name="visits_of")
-    counts.join(names, lambda count, name: f"{name} {count}", name="both").to("out")
+    counts.join(names, lambda count, name: f"{name} {count}", order="arrival", name="both").to("out")
     with TestDriver(job) as driver:
         for to, key, value in (
             ("visits", "a", "x"),
