@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from jobs import hot_auctions, sensor_means, word_count
+from jobs import hot_auctions, receipts, sensor_means, word_count
 from streamkit.testing import TestDriver
 
 
@@ -79,3 +79,22 @@ def test_the_driver_commits_when_the_fake_interval_has_passed() -> None:
         assert driver.sent("word_counts") == []
         driver.advance(timedelta(milliseconds=600))
         assert dict(driver.sent("word_counts")) == {"to": 1, "be": 1}
+
+
+def test_an_order_finds_its_customer_as_it_was_and_an_account_as_it_is() -> None:
+    with TestDriver(receipts.job, partitions=2) as driver:
+        for topic, key, value in (
+            ("customers", "a", {"name": "Ann", "at": 10}),
+            ("orders", "a", {"item": "book", "cents": 1200, "at": 20}),
+            ("customers", "a", {"name": "Ann Lee", "at": 30}),
+            ("orders", "b", {"item": "cup", "cents": 700, "at": 40}),
+            ("orders", "a", {"item": "pen", "cents": 300, "at": 50}),
+        ):
+            driver.send(topic, value, key=key)
+            driver.process()
+        driver.end()
+        assert driver.sent("receipts") == [
+            ("a", {"item": "book", "cents": 1200, "to": "Ann"}),
+            ("a", {"item": "pen", "cents": 300, "to": "Ann Lee"}),
+        ]
+        assert driver.table(receipts.accounts) == {"a": {"name": "Ann Lee", "cents": 1500}}
