@@ -1,5 +1,6 @@
 """Keys that are not where Kafka's partitioner puts them are noticed before a run, where the job relies on it."""
 
+import operator
 import zlib
 from collections.abc import Callable
 
@@ -100,6 +101,14 @@ def test_only_topics_whose_own_key_is_grouped_by_count() -> None:
     keyed.merge(other).group_by_key().count(name="counts").to("out")
     job.stream("copied").to("copy")
     assert topics_read_by_key(compile_graph(job.build())) == ["keyed", "other"]
+
+
+def test_topics_whose_own_keys_are_joined_count_whatever_lies_between() -> None:
+    job = Job("joined")
+    table = job.table("names", key=str, value=str).filter(bool, name="named")
+    job.stream("visits", key=str, value=str).map(str.upper).join(table, operator.add, name="both").to("out")
+    job.table("alone", key=str, value=str)
+    assert topics_read_by_key(compile_graph(job.build())) == ["alone", "names", "visits"]
 
 
 @given(keys=st.lists(st.binary(max_size=9)), partition_count=st.integers(1, 9), data=st.data())

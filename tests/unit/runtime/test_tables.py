@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 
 from streamkit import EventTime, Job
@@ -97,6 +98,21 @@ def test_a_bad_value_between_deletions_names_its_record() -> None:
         with pytest.raises(DeserializationError) as caught:
             driver.commit()
         assert caught.value.offset == 1
+
+
+def test_a_table_of_a_topic_is_filtered_by_an_expression_and_found_through_it() -> None:
+    job = Job("columns")
+    old = job.table("customers", key=str, value=Customer).filter(pl.col("since") < 5)
+    old.map_values(lambda customer: customer.name, name="names").to("old")
+    old.join(job.table("places", key=str, value=str), lambda one, place: f"{one.name} in {place}", name="at").to("at")
+    with TestDriver(job) as driver:
+        for number, since in enumerate((1, 9, 3)):
+            driver.send("customers", Customer("Ann", since), key="a", timestamp_ms=number)
+        driver.process()
+        driver.send("places", "Ulm", key="a", timestamp_ms=7)
+        driver.end()
+        assert driver.sent("old") == [("a", "Ann"), ("a", None), ("a", "Ann")]
+        assert driver.sent("at") == [("a", "Ann in Ulm")]
 
 
 def both_ways(commit_each: int) -> tuple[list[Any], dict[str, str]]:
