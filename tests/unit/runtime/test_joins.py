@@ -257,3 +257,28 @@ def test_a_job_that_takes_rows_as_they_arrive_is_not_comparable() -> None:
             committed = driver.broker.group("receipts").committed()
             obstacle = past_of(compile_graph(receipts(order=order).build()), driver.broker, committed).obstacle
             assert ("receipt has order" in obstacle) == (order == "arrival"), obstacle
+
+
+@pytest.mark.parametrize("kind", ["topic", "filtered", "merged", "ordered", "columns", "joined"])
+def test_each_row_of_a_batch_finds_the_value_of_its_own_key(kind: str) -> None:
+    """Some keys have none, some fail the filter on the way, none is at the place of another."""
+    job = Job("many")
+    table = side(job, "filtered" if kind == "joined" else kind)
+    if kind == "joined":
+        others = job.table("others", key=str, value=int)
+        table = table.join(others, lambda found, other: {"n": found["n"] + other - other}, name="with_others")
+    job.stream("orders", key=str, value=str).join(table, size).to("out")
+    values = {"z": 1, "b": -2, "y": 3, "d": 4, "x": -5, "f": 6}
+    with TestDriver(job) as driver:
+        for key, value in values.items():
+            driver.send("customers", number(kind, value), key=key, timestamp_ms=1)
+            if kind == "joined" and key != "z":
+                driver.send("others", value, key=key, timestamp_ms=1)
+        driver.process()
+        for key in "fabyzcxd":
+            driver.send("orders", key, key=key, timestamp_ms=2)
+        driver.end()
+        passing = {key: value for key, value in values.items() if value > 0 or kind in ("topic", "merged", "ordered")}
+        if kind == "joined":
+            del passing["z"]
+        assert driver.sent("out") == [(key, f"{key} {passing[key]}") for key in "fabyzcxd" if key in passing]
