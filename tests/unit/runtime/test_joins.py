@@ -2,13 +2,14 @@
 
 import operator
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import polars as pl
 import pytest
 
-from streamkit import Job, Table, agg
+from streamkit import Job, Table, Tumbling, agg
 from streamkit.errors import ProcessingError
 from streamkit.graph.nodes import Order
 from streamkit.runtime.comparing import past_of
@@ -282,3 +283,27 @@ def test_each_row_of_a_batch_finds_the_value_of_its_own_key(kind: str) -> None:
         if kind == "joined":
             del passing["z"]
         assert driver.sent("out") == [(key, f"{key} {passing[key]}") for key in "fabyzcxd" if key in passing]
+
+
+def test_results_of_windows_and_merged_streams_are_joined_as_facts() -> None:
+    job = Job("facts")
+    customers = job.table("customers", key=str, value=str)
+    visits, orders = job.stream("visits", key=str, value=str), job.stream("orders", key=str, value=str)
+    windows = visits.merge(orders).group_by_key().window(Tumbling(timedelta(milliseconds=10), grace=timedelta(0)))
+    counts = windows.count(name="counts").to_stream()
+    counts.join(customers, lambda count, name: f"{name} {count}", name="counted").to("counted")
+    visits.merge(orders).join(customers, receipt).to("receipts")
+    rows: list[Row] = [
+        ("customers", "a", "Ann"),
+        ("visits", "a", "v"),
+        ("orders", "a", "o"),
+        ("customers", "b", "Bob"),
+        ("orders", "b", "p"),
+    ]
+    with TestDriver(job, partitions=2) as driver:
+        for stamp, (topic, key, value) in enumerate(rows):
+            driver.send(topic, value, key=key, timestamp_ms=stamp)
+            driver.process()
+        driver.end()
+        assert sorted(driver.sent_records("counted")) == [("a", "Ann 2", 9), ("b", "Bob 1", 9)]
+        assert sorted(driver.sent("receipts")) == [("a", "o for Ann"), ("a", "v for Ann"), ("b", "p for Bob")]
