@@ -13,8 +13,8 @@ from command_line import ROOT, consumed, done, produce, streamkit
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
-WORD_COUNT, HOT_AUCTIONS, SENSOR_MEANS = (
-    str(ROOT / "jobs" / f"{name}.py") for name in ("word_count", "hot_auctions", "sensor_means")
+WORD_COUNT, HOT_AUCTIONS, SENSOR_MEANS, RECEIPTS = (
+    str(ROOT / "jobs" / f"{name}.py") for name in ("word_count", "hot_auctions", "sensor_means", "receipts")
 )
 BIDS = [
     {"auction": n % 3, "bidder": n, "price": 100 * n % 7, "channel": "c", "url": f'u "{n}", ä', "ts": 900 * n}
@@ -184,3 +184,19 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path: Path, argum
     ended = streamkit("run", WORD_COUNT, *arguments, cwd=tmp_path)
     assert (ended.returncode, reason in ended.stderr.decode()) == (2, True), ended.stderr.decode()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "there.csv"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_tables_of_files_are_joined(tmp_path: Path, form: str) -> None:
+    customers = [{"key": f"c{n % 4}", "name": f"name {n}", "at": n} for n in range(6)]
+    orders = [{"key": f"c{n % 5}", "item": "i", "cents": n, "at": 100 + n} for n in range(50)]
+    for name, rows in (("customers", customers), ("orders", orders)):
+        write_input(tmp_path / f"{name}.{form}", rows)
+    bound = [f"--input={name}={name}.{form}" for name in ("customers", "orders")]
+    done("run", RECEIPTS, *bound, f"--output=accounts=accounts.{form}", "--output=receipts=r.jsonl", cwd=tmp_path)
+    names = {row["key"]: row["name"] for row in customers}
+    expected = [
+        {"key": key, "name": name, "cents": sum(row["cents"] for row in orders if row["key"] == key)}
+        for key, name in names.items()
+    ]
+    assert in_order(written(tmp_path / f"accounts.{form}"), "key", "name", "cents") == in_order(expected)
