@@ -6,7 +6,7 @@ offset). What the machine makes of it, under drawn schedules and crashes, must b
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from machine import Machine, after
 from scenarios import FINE
 
-from streamkit import Job
+from streamkit import Context, Job, Record
 
 INTERLEAVINGS = 1000 if settings().max_examples >= 500 else 100
-"""Of each job, at least; two schedules of an example are two of them."""
+"""Of all jobs together; each example is run under two schedules."""
 
 
 class Note(msgspec.Struct):
@@ -43,6 +43,10 @@ def by_who(note: Note) -> str:
     return note.who
 
 
+def by_length(note: Note) -> str:
+    return str(len(note.text) % 2)
+
+
 def in_place(job: Job, topics: list[str]) -> None:
     """Keyed at the source, so each partition has its own order."""
     first, *others = [job.stream(topic, key=str, value=Note, timestamp="ts") for topic in topics]
@@ -60,51 +64,136 @@ def shuffled(job: Job, topics: list[str]) -> None:
     grouped.window(FINE).aggregate(noted, initial=list[str], name="listed").to("listed")
 
 
+def joined(job: Job, topics: list[str]) -> None:
+    """A stream and the table of a topic, with the keys that they have."""
+    stream, *tables = topics
+    rows = job.stream(stream, key=str, value=Note, timestamp="ts")
+    for topic in tables:
+        table = job.table(topic, key=str, value=Note, timestamp="ts")
+        rows = rows.join(table, both, name=f"with_{topic}")
+    rows.to("out")
+
+
+def joined_behind(job: Job, topics: list[str]) -> None:
+    """A stream and a table of folded rows, each behind a shuffle of its own."""
+    one, other = [job.stream(topic, key=str, value=Note, timestamp="ts") for topic in topics]
+    table = other.group_by(by_who, name="by_other", shards=2).reduce(both, commutative=False, name="folds")
+    one.key_by(by_who, name="by_one", shards=2).join(table, both, name="pairs").to("out")
+
+
+def processed_twice(job: Job, topics: list[str]) -> None:
+    """State that every row adds to, under one key and, behind a second shuffle, under another."""
+    first, *others = [job.stream(topic, key=str, value=Note, timestamp="ts") for topic in topics]
+    stream = first.merge(*others) if others else first
+    seen, later = job.store("seen", key=str, value=str), job.store("later", key=str, value=str)
+
+    @stream.key_by(by_who, name="by_who", shards=2).process(stores=[seen])
+    def so_far(ctx: Context, note: Record[str, Note]) -> Iterator[Record[str, Note]]:
+        texts = (ctx.store(seen).get(note.key) or "") + note.value.text
+        ctx.store(seen).put(note.key, texts)
+        yield note.with_value(Note(note.key, texts, note.value.ts))
+
+    again = so_far.key_by(by_length, name="by_length", shards=3)
+
+    @again.process(stores=[later])
+    def all_so_far(ctx: Context, note: Record[str, Note]) -> Iterator[Record[str, Note]]:
+        texts = (ctx.store(later).get(note.key) or "") + note.value.text[-5:]
+        ctx.store(later).put(note.key, texts)
+        yield note.with_value(Note(note.key, texts, note.value.ts))
+
+    all_so_far.to("out")
+
+
 Records = Mapping[tuple[str, int], list[Note]]
 """The records of each partition."""
+Made = Mapping[str, list[object]]
+"""What is written under each key, in order."""
 
 
 @dataclass(frozen=True)
 class Row:
-    turn: tuple[int, str, int, int]
-    late: bool
+    """A record in its turn; its window of FINE may be closed when it comes."""
+
+    topic: str
+    key: str
     note: Note
+    late: bool
+    window_ms: int
 
 
 def rows_in_turn(records: Records) -> list[Row]:
-    """Return all records in their order, each with whether its window of FINE is closed when it comes."""
+    """Return all records in their order."""
     rows = []
     for (topic, partition), notes in records.items():
         time_ms = -(2**62)
         for offset, note in enumerate(notes):
-            end_ms = note.ts - note.ts % FINE.size_ms + FINE.size_ms
-            late = time_ms >= end_ms + FINE.grace_ms
+            window_ms = note.ts - note.ts % FINE.size_ms
+            late = time_ms >= window_ms + FINE.size_ms + FINE.grace_ms
             time_ms = max(time_ms, note.ts)
-            rows.append(Row((time_ms, topic, partition, offset), late, note))
-    return sorted(rows, key=lambda row: row.turn)
+            row = Row(topic, place_key(partition, note.who), note, late, window_ms)
+            rows.append(((time_ms, topic, partition, offset), row))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
-def model(records: Records, key_of: Callable[[Row], str]) -> tuple[dict[str, str], dict[tuple[str, int], list[str]]]:
-    """Return what the fold makes of each key, and what the windows list."""
+def folds(rows: list[Row], key_of: Callable[[Row], str]) -> dict[str, Made]:
     folded: dict[str, str] = defaultdict(str)
     listed: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for row in rows_in_turn(records):
+    for row in rows:
         folded[key_of(row)] += row.note.text
         if not row.late:
-            listed[key_of(row), row.note.ts - row.note.ts % FINE.size_ms].append(row.note.text)
-    return dict(folded), dict(listed)
+            listed[key_of(row), row.window_ms].append(row.note.text)
+    windows: dict[str, list[object]] = defaultdict(list)
+    for (key, _), texts in sorted(listed.items()):
+        windows[key].append(texts)
+    return {"folded": {key: [text] for key, text in folded.items()}, "listed": windows}
+
+
+def joins(rows: list[Row], topics: list[str]) -> dict[str, Made]:
+    tables: dict[tuple[str, str], str] = {}
+    out: dict[str, list[object]] = defaultdict(list)
+    for row in rows:
+        if row.topic != topics[0]:
+            tables[row.topic, row.key] = row.note.text
+        elif all((topic, row.key) in tables for topic in topics[1:]):
+            out[row.key].append(row.note.text + "".join(tables[topic, row.key] for topic in topics[1:]))
+    return {"out": out}
+
+
+def joins_behind(rows: list[Row], topics: list[str]) -> dict[str, Made]:
+    table: dict[str, str] = {}
+    out: dict[str, list[object]] = defaultdict(list)
+    for row in rows:
+        if row.topic == topics[1]:
+            table[row.note.who] = table.get(row.note.who, "") + row.note.text
+        elif row.note.who in table:
+            out[row.note.who].append(row.note.text + table[row.note.who])
+    return {"out": out}
+
+
+def twice(rows: list[Row]) -> dict[str, Made]:
+    seen: dict[str, str] = defaultdict(str)
+    later: dict[str, str] = defaultdict(str)
+    out: dict[str, list[object]] = defaultdict(list)
+    for row in rows:
+        seen[row.note.who] += row.note.text
+        key = by_length(Note("", seen[row.note.who], 0))
+        later[key] += seen[row.note.who][-5:]
+        out[key].append(later[key])
+    return {"out": out}
 
 
 def texts_of(stamps: Mapping[tuple[str, int], list[tuple[str, int]]]) -> Records:
-    """Give each record a text of its own."""
+    """Give each record a text of its own, of one length or another."""
     return {
-        place: [Note(who, f"<{place[0]}{place[1]}:{number}>", ts) for number, (who, ts) in enumerate(rows)]
+        place: [
+            Note(who, f"<{place[0]}{place[1]}{number}{'!' * (ts % 2)}>", ts) for number, (who, ts) in enumerate(rows)
+        ]
         for place, rows in stamps.items()
     }
 
 
-def place_key(place: tuple[str, int], who: str) -> str:
-    return f"{place[1]}{who}"
+def place_key(partition: int, who: str) -> str:
+    return f"{partition}{who}"
 
 
 def run(define: Callable[[Job, list[str]], None], records: Records, seed: int, gaps: list[int]) -> Machine:
@@ -114,51 +203,71 @@ def run(define: Callable[[Job, list[str]], None], records: Records, seed: int, g
     count = 1 + max(partition for _, partition in records)
     machine = Machine(job, dict.fromkeys(topics, count))
     for (topic, partition), notes in records.items():
-        rows = [(place_key((topic, partition), note.who).encode(), msgspec.json.encode(note), 0) for note in notes]
+        rows = [(place_key(partition, note.who).encode(), msgspec.json.encode(note), 0) for note in notes]
         machine.send(topic, partition, rows)
     machine.crash_at = after(gaps)
     machine.run_bounded(random.Random(seed))
     return machine
 
 
-def read(machine: Machine) -> tuple[dict[str, str], dict[tuple[str, int], list[str]]]:
-    folded = {(key or b"").decode(): orjson.loads(value or b"")["text"] for key, value, _ in machine.read("folded")}
-    listed = {}
-    for key, value, stamp in machine.read("listed"):
-        listed[(key or b"").decode(), stamp + 1 - FINE.size_ms] = orjson.loads(value or b"")["value"]
-    return folded, listed
+def read(machine: Machine, topic: str) -> Made:
+    """Return what was written under each key; windows of one key close in the order of their ends."""
+    made: dict[str, list[object]] = defaultdict(list)
+    for key, value, _ in machine.read(topic):
+        row = orjson.loads(value or b"")
+        made[(key or b"").decode()].append(row["text"] if "text" in row else row["value"])
+    return made
 
 
-def topics_of(names: list[str], partitions: int) -> st.SearchStrategy[Records]:
-    rows = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 60)), max_size=8)
-    places = [(name, partition) for name in names for partition in range(partitions)]
-    return st.fixed_dictionaries(dict.fromkeys(places, rows)).map(texts_of)
+@dataclass(frozen=True)
+class Case:
+    """A job over some topics, and what it is to write."""
+
+    define: Callable[[Job, list[str]], None]
+    topics: list[str]
+    partitions: int
+    model: Callable[[list[Row]], dict[str, Made]]
 
 
-JOBS = {
-    "two inputs in place": (in_place, ["a", "b"], 2),
-    "three inputs in place": (in_place, ["a", "b", "c"], 1),
-    "two partitions shuffled": (shuffled, ["a"], 2),
-    "two inputs shuffled": (shuffled, ["a", "b"], 2),
-    "three inputs shuffled": (shuffled, ["a", "b", "c"], 1),
+CASES = {
+    "folds over two inputs in place": Case(in_place, ["a", "b"], 2, lambda rows: folds(rows, lambda row: row.key)),
+    "folds over three inputs in place": Case(
+        in_place, ["a", "b", "c"], 1, lambda rows: folds(rows, lambda row: row.key)
+    ),
+    "folds behind a shuffle of two partitions": Case(
+        shuffled, ["a"], 2, lambda rows: folds(rows, lambda row: row.note.who)
+    ),
+    "folds behind a shuffle of two inputs": Case(
+        shuffled, ["a", "b"], 2, lambda rows: folds(rows, lambda row: row.note.who)
+    ),
+    "folds behind a shuffle of three inputs": Case(
+        shuffled, ["a", "b", "c"], 1, lambda rows: folds(rows, lambda row: row.note.who)
+    ),
+    "a stream and a table": Case(joined, ["a", "b"], 2, lambda rows: joins(rows, ["a", "b"])),
+    "a stream and two tables": Case(joined, ["a", "b", "c"], 1, lambda rows: joins(rows, ["a", "b", "c"])),
+    "a join behind two shuffles": Case(joined_behind, ["a", "b"], 2, lambda rows: joins_behind(rows, ["a", "b"])),
+    "process behind a shuffle, and behind a second one": Case(processed_twice, ["a", "b"], 2, twice),
+    "process over three inputs, behind two shuffles": Case(processed_twice, ["a", "b", "c"], 1, twice),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", CASES)
 def test_every_interleaving_gives_what_sorting_by_turn_gives(name: str) -> None:
-    define, names, partitions = JOBS[name]
+    case = CASES[name]
+    rows = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 60)), max_size=8)
+    places = [(topic, partition) for topic in case.topics for partition in range(case.partitions)]
 
-    @settings(max_examples=INTERLEAVINGS // (2 * len(JOBS)))
-    @given(topics_of(names, partitions), st.integers(0, 2**32), st.lists(st.integers(1, 40), max_size=3))
+    @settings(max_examples=INTERLEAVINGS // (2 * len(CASES)))
+    @given(
+        st.fixed_dictionaries(dict.fromkeys(places, rows)).map(texts_of),
+        st.integers(0, 2**32),
+        st.lists(st.integers(1, 40), max_size=3),
+    )
     def check(records: Records, seed: int, gaps: list[int]) -> None:
-        if define is in_place:
-            by_place = {note.text: place_key(place, note.who) for place, notes in records.items() for note in notes}
-            expected = model(records, lambda row: by_place[row.note.text])
-        else:
-            expected = model(records, lambda row: row.note.who)
+        expected = case.model(rows_in_turn(records))
         for gaps_now in ([], gaps):
-            made = read(run(define, records, seed + len(gaps_now), gaps_now))
-            assert made == expected
+            machine = run(case.define, records, seed + len(gaps_now), gaps_now)
+            assert {topic: read(machine, topic) for topic in expected} == expected
 
     check()
