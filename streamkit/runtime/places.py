@@ -72,6 +72,8 @@ def spread_numbers(numbers: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) 
         numbers: Of the row that each stems from.
         rows: The index of that row.
     """
+    if not len(rows):
+        return numbers
     return (numbers << _SPREAD_BITS) + _ranks(np.diff(rows, prepend=rows[0] - 1))
 
 
