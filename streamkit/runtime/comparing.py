@@ -212,20 +212,14 @@ def past_of(
 def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[str]) -> str:
     if not past.run_count:
         return "the job has not run"
-    if (unrepeated := _unrepeated(topology)) is not None:
-        return f'{unrepeated} says order="arrival": in which order it took its rows, no replay repeats'
     if any(max(mark.published_ms, mark.run.published_ms) > NEVER_MS for mark in past.marks.values()):
         return (
             f"the job has made {past.run_count} runs, and the end of one before the last closed windows that one run "
             "would have kept open"
         )
-    if past.run_count > 1 and (store := _of_no_aggregation(topology)) is not None:
-        return f"the job has made {past.run_count} runs, and what one leaves in the store {store} is not known"
-    if past.run_count > 1 and any(sub.ordered for sub in topology.sub_topologies):
-        return f"the job has made {past.run_count} runs, and the end of one lets rows go that waited for other inputs"
-    for node in topology.graph.nodes:
-        if isinstance(node, Join | TableJoin) and node.order == "arrival":
-            return f'the join {node.name} has order="arrival": what it finds depends on when its rows came'
+    obstacle = _obstacle_of_job(topology, past.run_count)
+    if obstacle:
+        return obstacle
     if broker.group(topology.job).members():
         return "workers of the job are running"
     firsts = broker.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))
@@ -235,15 +229,31 @@ def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[s
     unread = unread_places(topology, broker)
     if unread:
         return f"rows wait in {unread[0]}: let the job run until it has caught up"
-    shuffles = {repartition.topic for repartition in topology.repartitions}
-    waiting = [
-        place
-        for place, committed in broker.group(topology.job).committed().items()
-        if place.topic in shuffles and Note.from_text(committed.metadata).read_offset
-    ]
-    if waiting:
-        return f"rows wait in {waiting[0]} for rows of other inputs that come before them"
+    waiting = _waiting_places(topology, broker)
+    return f"rows wait in {waiting[0]} for rows of other inputs that come before them" if waiting else ""
+
+
+def _obstacle_of_job(topology: Topology, run_count: int) -> str:
+    """Return what in a job keeps a replay from coming to the same state."""
+    for node in topology.graph.nodes:
+        if isinstance(node, Join | TableJoin | Process) and node.order == "arrival":
+            return f'{node.name} says order="arrival": in which order it took its rows, no replay repeats'
+    if run_count > 1 and (store := _of_no_aggregation(topology)) is not None:
+        return f"the job has made {run_count} runs, and what one leaves in the store {store} is not known"
+    if run_count > 1 and any(sub.ordered for sub in topology.sub_topologies):
+        return f"the job has made {run_count} runs, and the end of one lets rows go that waited for other inputs"
     return ""
+
+
+def _waiting_places(topology: Topology, broker: Broker) -> list[TopicPartition]:
+    """Return the repartition partitions of which rows were read that wait for their turn."""
+    shuffles = {repartition.topic for repartition in topology.repartitions}
+    committed = broker.group(topology.job).committed()
+    return [
+        place
+        for place, offset in committed.items()
+        if place.topic in shuffles and Note.from_text(offset.metadata).read_offset
+    ]
 
 
 def _of_no_aggregation(topology: Topology) -> str | None:
@@ -255,12 +265,6 @@ def _of_no_aggregation(topology: Topology) -> str | None:
 
 def _read_offset(committed: CommittedOffset) -> int:
     return max(committed.offset, Note.from_text(committed.metadata).read_offset)
-
-
-def _unrepeated(topology: Topology) -> str | None:
-    """Return the first node that takes rows of several inputs as they come."""
-    nodes = topology.graph.nodes
-    return next((node.name for node in nodes if isinstance(node, Process) and node.order == "arrival"), None)
 
 
 def unread_places(topology: Topology, broker: Broker) -> list[TopicPartition]:
