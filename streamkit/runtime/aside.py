@@ -180,6 +180,23 @@ class Aside:
         """Return the records without the bad ones, which are not counted yet."""
         return PickedRecords.of(records, np.flatnonzero(~self._known(place, records)))
 
+    def without_rows(self, batch: Batch, outbox: Outbox) -> tuple[Batch, LeftOut]:
+        """Return rows that came through a shuffle without those of bad records, which go to the outbox as above."""
+        place = batch.origin.source
+        known = np.isin(batch.offsets, list(self._bad[place]))
+        if not known.any():
+            return batch, LeftOut()
+        bad = batch.take(np.flatnonzero(known))
+        headers = bad.headers
+        rows = PickedRecords(
+            offsets=bad.offsets,
+            timestamps_ms=bad.timestamps_ms,
+            keys=list(bad.keys.encoded()),
+            values=list(bad.values.encoded()),
+            headers=None if headers is None else [list(one) for one in headers],
+        )
+        return batch.take(np.flatnonzero(~known)), self.without(place, rows, outbox)[1]
+
     def _known(self, place: TopicPartition, records: "RecordColumns | PickedRecords") -> npt.NDArray[np.bool_]:
         bad = self._bad[place]
         return np.isin(records.offsets, np.fromiter(bad, dtype=np.int64, count=len(bad)))

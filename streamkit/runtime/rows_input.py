@@ -13,7 +13,7 @@ from streamkit.records import Batch, Column, Origin, RowError, TopicPartition
 from streamkit.runtime.blocks import BlockHeader, Turn, WholeRows, decode_whole_block
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
-from streamkit.runtime.position import ChannelPosition, InputPosition, Run
+from streamkit.runtime.position import ChannelPosition, InputPosition
 from streamkit.runtime.turns import HeldRows, Limit, Strand
 from streamkit.serde import Serde
 from streamkit.topology import Repartition
@@ -34,8 +34,9 @@ class _Block:
 class _Channel:
     """The rows of one upstream task."""
 
-    def __init__(self, position: ChannelPosition, run: Run, out: Fan) -> None:
-        self.said, self.reached, self._run, self._out = position, position.reached, run, out
+    def __init__(self, position: ChannelPosition, context: TaskContext, out: Fan) -> None:
+        self.said, self.reached = position, position.reached
+        self._context, self._run, self._out = context, context.run, out
         self._from = (position.block_offset, position.row_count)
         self._ended_run = position.ended_run
         self.blocks: deque[_Block] = deque()
@@ -76,8 +77,17 @@ class _Channel:
         block.passed_count += len(batch)
         if not len(block.parts[0]):
             block.parts.popleft()
-        self._out.receive(batch)
+        self._out.receive(self._left(batch))
         self.settle()
+
+    def _left(self, batch: Batch) -> Batch:
+        """Return the rows without those of records that are set aside."""
+        context = self._context
+        if not context.aside.has(batch.origin.source):
+            return batch
+        batch, left_out = context.aside.without_rows(batch, context.internal)
+        context.counters.add(left_out)
+        return batch
 
     def settle(self) -> None:
         """Let what holds after a block hold, once all its rows are handed on."""
@@ -126,7 +136,7 @@ class RowsInput:
         self._repartition, self._serdes, self._context = repartition, serdes, context
         self.out = Fan()
         self._channels = {
-            name: _Channel(position.channels.get(name, ChannelPosition()), context.run, self.out) for name in channels
+            name: _Channel(position.channels.get(name, ChannelPosition()), context, self.out) for name in channels
         }
         self.strands: tuple[Strand, ...] = tuple(self._channels.values()) if repartition.ordered else ()
         self._told_end = False

@@ -170,6 +170,10 @@ class TaskRunner:
             if not self._aside.add(place, found):
                 # Nothing more to leave out: it would come back for ever.
                 raise error
+        elif self._is_shuffled_row(error):
+            # What the record did before the shuffle stays: only the rows of it that came here are left out.
+            if not self._aside.add(TopicPartition(error.topic, error.partition), {error.offset: error}):
+                raise error
         elif error.topic in self.task.context.emitted and self._aside.takes_results(error.topic, error):
             batch = self.task.context.emitted[error.topic]
             if not self._aside.add_results(error.topic, batch, bad_results(self.plan, error.topic, batch)):
@@ -180,6 +184,12 @@ class TaskRunner:
         else:
             raise error
         self.rewinding = True
+
+    def _is_shuffled_row(self, error: RecordError) -> bool:
+        """Whether an error is of one row that came through a shuffle of whole rows, and need not stop the run."""
+        source = TopicPartition(error.topic, error.partition)
+        through_shuffle = any(self.plan.topology.repartition(name).whole for name in self.plan.sub.repartitions_in)
+        return through_shuffle and error.exact and error.offset >= 0 and self._aside.takes(source, error)
 
     def rewind(self) -> None:
         """Go back to the last commit, in memory; what was read since must be fetched again.
