@@ -9,7 +9,7 @@ from streamkit.errors import OffsetOutOfRangeError
 from streamkit.files.bindings import Format, format_of
 from streamkit.files.content import Content, InflatedContent, PlainContent, line_end, stretch
 from streamkit.files.lines import LinePlace, PartPlace, line_records
-from streamkit.files.plan import PART_BYTES, FilePartition, Part
+from streamkit.files.plan import FilePartition, Part, part_bytes
 from streamkit.files.tables import RowPlace, TableShape, csv_names, csv_records, csv_whole_bytes
 from streamkit.records import PlacedRecords, RecordColumns, TopicPartition
 from streamkit.seams.user_files import FileFacts
@@ -133,7 +133,8 @@ class FileFetcher:
             return self._read_csv(content, part, where, topic, bytes_max)
         if form is Format.PARQUET:
             # Of a part's bytes: parts of one file have as many each.
-            row_bytes = max(min(self._facts[part.path].size_bytes, PART_BYTES) // (part.end - part.begin), 1)
+            size_bytes = self._facts[part.path].size_bytes
+            row_bytes = max(min(size_bytes, part_bytes(size_bytes)) // (part.end - part.begin), 1)
             end = min(at + max(min(bytes_max // row_bytes, _ROWS_MAX), 1), part.end)
             rows = RowPlace(
                 content=content,

@@ -21,10 +21,22 @@ from streamkit.files.bindings import Format, InputBinding, OutputBinding, format
 from streamkit.files.content import CUT
 from streamkit.seams.user_files import FileFacts, UserFile, facts_of
 
-__all__ = ["PART_BYTES", "FilePartition", "Part", "RunPlan", "check_same_job", "check_unchanged", "made_plan"]
+__all__ = [
+    "PARTS_MAX",
+    "PART_BYTES",
+    "FilePartition",
+    "Part",
+    "RunPlan",
+    "check_same_job",
+    "check_unchanged",
+    "made_plan",
+    "part_bytes",
+]
 
 PART_BYTES: Final = 64 * 1024 * 1024
-"""A gigabyte in 16 partitions: enough for the cores of a machine, and each is worth the cost of its task."""
+"""So much is worth the cost of a task."""
+PARTS_MAX: Final = 4
+"""Of one file: what a task keeps, about 8 MiB, must not grow with the file."""
 
 _LOOK_BYTES: Final = 64 * 1024
 _INFLATED_MAX: Final = 1032
@@ -197,10 +209,15 @@ def _parts_of(path: str) -> tuple[FileFacts, list[Part]]:
     return facts, [Part(path=path, begin=begin, end=end, offset=begin) for begin, end in spans if begin < end]
 
 
+def part_bytes(size_bytes: int) -> int:
+    """Return how large the parts of a file of this size are, about: they depend on nothing else."""
+    return max(PART_BYTES, -(-size_bytes // PARTS_MAX))
+
+
 def _line_spans(read_at: Callable[[int, int], bytes], size_bytes: int) -> list[tuple[int, int]]:
-    """Cut a text at the line ends behind the multiples of `PART_BYTES`."""
-    cuts = {0, size_bytes}
-    for target in range(PART_BYTES, size_bytes, PART_BYTES):
+    """Cut a text at the line ends behind the multiples of its parts' size."""
+    cuts, step_bytes = {0, size_bytes}, part_bytes(size_bytes)
+    for target in range(step_bytes, size_bytes, step_bytes):
         # A line that ends just before the target is over: what begins at the target is a line.
         position = target - 1
         while position < size_bytes:
@@ -219,7 +236,7 @@ def _row_spans(path: str, size_bytes: int) -> list[tuple[int, int]]:
         count = int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{path!r} is no parquet file, or a damaged one", detail=str(error)) from error
-    parts = max(1, -(-size_bytes // PART_BYTES))
+    parts = max(1, -(-size_bytes // part_bytes(size_bytes)))
     return list(pairwise([count * index // parts for index in range(parts + 1)]))
 
 

@@ -182,6 +182,7 @@ def from_files(one: Sample) -> Outcome:
     )
     with pytest.MonkeyPatch.context() as patch:
         # Each file is a partition.
+        patch.setattr("streamkit.files.plan.PARTS_MAX", 1000)
         patch.setattr("streamkit.files.plan.PART_BYTES", max(path.stat().st_size for path in paths))
         run = FileRun(request, SystemFileSystem(), SeededRng(1))
     assert len(run.plan.inputs[one.topic]) == len(one.lines)

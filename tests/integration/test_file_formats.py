@@ -369,6 +369,7 @@ def test_how_a_file_is_cut_depends_on_its_size_alone(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of lines of one length, and rows of one width, so that there is nothing else to see in the cuts."""
+    monkeypatch.setattr("streamkit.files.plan.PARTS_MAX", 1000)
     monkeypatch.setattr("streamkit.files.plan.PART_BYTES", 100)
     cuts = []
     for number in (1, 2):

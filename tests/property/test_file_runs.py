@@ -152,6 +152,7 @@ def test_files_give_what_a_topic_gives(  # each is drawn
         paths.append(path)
     topology = drawn_job(windowed=windowed, columns=columns)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamkit.files.plan.PARTS_MAX", 1000)
         patch.setattr("streamkit.files.plan.PART_BYTES", part_bytes)
         rows = from_files(topology, paths, directory / "out.parquet", fetch_bytes)
     kept = [{name: value for name, value in row.items() if name != "timestamp_ms"} for row in rows]
@@ -160,6 +161,7 @@ def test_files_give_what_a_topic_gives(  # each is drawn
 
 
 def test_a_stream_that_is_grouped_by_its_own_key_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamkit.files.plan.PARTS_MAX", 1000)
     monkeypatch.setattr("streamkit.files.plan.PART_BYTES", 100)
     job = Job("keyed")
     sales = job.stream("sales", key=str, value=Sale, timestamp=EventTime("at", out_of_orderness=timedelta(hours=1)))

@@ -18,6 +18,7 @@ PART = 1000
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamkit.files.plan.PARTS_MAX", 1000)
     monkeypatch.setattr("streamkit.files.plan.PART_BYTES", PART)
 
 
@@ -56,6 +57,7 @@ def test_parts_are_whole_lines_and_all_of_the_file(
     data = b"\n".join(b"x" * length for length in lengths) + (b"\n" if ended else b"")
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamkit.files.plan.PARTS_MAX", 1000)
         patch.setattr("streamkit.files.plan.PART_BYTES", 300)
         found = [(part.begin, part.end) for one in partitions(path) for part in one.parts]
     assert all(end == begin for (_, end), (begin, _) in pairwise(found))
