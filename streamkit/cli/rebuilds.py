@@ -6,7 +6,7 @@ Progress is a live line, plain lines, or JSON lines.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
@@ -72,7 +72,6 @@ def rebuilt_job(
         ConfigError: The broker keeps no state, or there is no such run.
     """
     topology = compile_graph(load_job(job).build())
-    options = RunOptions(commit_bytes_max=BATCH_COMMIT_BYTES, commit_interval_ms=BATCH_COMMIT_MS)
     bound = Bindings(inputs=bindings[0], outputs=bindings[1])
     if bound:
         with begun_run(topology, bound, url) as (files, broker):
@@ -81,7 +80,11 @@ def rebuilt_job(
                 topology=files.topology,
                 broker=broker,
                 state_dir=state_dir or files.state_directory,
-                options=replace(options, place_of=files.place_name),
+                options=RunOptions(
+                    commit_bytes_max=BATCH_COMMIT_BYTES,
+                    commit_interval_ms=BATCH_COMMIT_MS,
+                    place_of=files.place_name,
+                ),
                 files=files,
             )
         return
@@ -89,7 +92,7 @@ def rebuilt_job(
         root = state_dir or state_root(url, broker)
         if root is None:
             raise ConfigError(f"{url!r} keeps no state", hint="name a directory with --state-dir")
-        yield RebuiltJob(name=topology.job, topology=topology, broker=broker, state_dir=root, options=options)
+        yield RebuiltJob(name=topology.job, topology=topology, broker=broker, state_dir=root, options=RunOptions())
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def run(  # noqa: PLR0913  # a parameter an option
         guarantee=guarantee,
         worker_id=worker_id or f"{host}-0",
     )
-    if options.bounded:
+    if bindings:
         options = replace(options, commit_bytes_max=BATCH_COMMIT_BYTES, commit_interval_ms=BATCH_COMMIT_MS)
     if workers > 1:
         arguments = ["run", job, "--child", "--broker", url, "--guarantee", guarantee]

@@ -19,7 +19,7 @@ __all__ = [
 
 BATCH_COMMIT_BYTES: Final = 64 * 1024 * 1024
 BATCH_COMMIT_MS: Final = 1_500
-"""For a run that has an end: nobody waits for its commits, and so rare, hot auctions over files took a fifth less CPU.
+"""For a run over files: nobody waits for its commits, and so rare, hot auctions over files took a fifth less CPU.
 Rarer ones keep more in memory."""
 
 Guarantee: TypeAlias = Literal["exactly-once", "at-least-once"]
