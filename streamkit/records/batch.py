@@ -106,9 +106,12 @@ class Column:
     @property
     def is_frame(self) -> bool:
         """Whether the rows are in a frame already (objects or bytes would be made from it)."""
-        if self._frame is not None:
-            return True
-        return self._objects is None and self._parent is not None and self._parent.is_frame
+        return self._frame is not None or (self._parent is not None and self._parent.is_frame)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the rows are there as bytes already."""
+        return self._encoded is not None or self._later is not None
 
     def _given(self) -> Sequence[bytes | None]:
         """Return the bytes that the column was made of."""
@@ -120,11 +123,14 @@ class Column:
     def encoded(self) -> Sequence[bytes | None]:
         """Return the rows as bytes."""
         if self._encoded is None and self._later is None:
-            if self._parent is not None and self._objects is None and self._frame is None:
-                parent = self._parent.encoded()
-                self._encoded = [parent[index] for index in self._picked()]
-            elif self._frame is not None:
-                self._encoded = self.decoder.encoded_from_frame(self._frame)
+            # Of a whole column bytes come before a frame, and that before objects: of picked rows, too, or what is
+            # written would depend on where a batch was cut.
+            parent = self._parent
+            if parent is not None and (parent.has_bytes or (self._objects is None and self._frame is None)):
+                rows = parent.encoded()
+                self._encoded = [rows[index] for index in self._picked()]
+            elif self.is_frame:
+                self._encoded = self.decoder.encoded_from_frame(self.frame())
             else:
                 self._encoded = self.decoder.encoded_from_objects(self.objects())
         return self._given()
@@ -144,7 +150,7 @@ class Column:
     def frame(self) -> pl.DataFrame:
         """Return the rows as a frame."""
         if self._frame is None:
-            if self._parent is not None and self._objects is None:
+            if self._parent is not None and (self._objects is None or self._parent.is_frame):
                 self._frame = self._parent.frame()[self._picked_indices()]
             elif self._objects is not None:
                 self._frame = self.decoder.frame_from_objects(self._objects)

@@ -120,6 +120,21 @@ def test_taken_bytes_are_never_decoded_to_be_written_as_they_were() -> None:
     assert calls_of(column) == []
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("read_before", FORMS)
+def test_taken_rows_are_written_as_the_whole_column_would_be_whatever_was_read_before(
+    form: str, read_before: str
+) -> None:
+    whole, column = column_of([1, 2], form), column_of([1, 2], form)
+    taken = column.take(indices(0, 1))
+    read(taken, read_before)
+    read(whole, read_before)
+    calls_of(whole).clear()
+    calls_of(column).clear()
+    assert taken.encoded() == whole.encoded()
+    assert calls_of(column) == calls_of(whole)
+
+
 @pytest.mark.parametrize(("form", "framed"), [("encoded", False), ("objects", False), ("frame", True)])
 def test_a_column_knows_whether_its_rows_are_in_a_frame(form: str, framed: bool) -> None:
     column = column_of([1, 2], form)
