@@ -2,11 +2,15 @@
 
 import asyncio
 import zlib
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import polars as pl
+
+from streamkit import Context, Record
+from streamkit.graph.stores import Store
 
 
 class Row(msgspec.Struct):
@@ -81,6 +85,15 @@ def pair_of(row: Any) -> tuple[str, int]:
     return get(row, "shop"), get(row, "n") % 2
 
 
+def key_of(row: Any) -> str:
+    """Make a key as the records of a source have them."""
+    return f"k{get(row, 'n')}"
+
+
+KEYS: dict[Any, list[Any]] = {str: [shop_of, key_of], int: [remainder_of], tuple[str, int]: [pair_of]}
+"""Functions that make keys of a type."""
+
+
 def more_of(frame: pl.DataFrame) -> Any:
     return frame.with_columns(pl.col("n") + 2)
 
@@ -127,3 +140,46 @@ def woven(one: Any, other: Any) -> Any:
 
 def passes(value: Any) -> bool:
     return fingerprint(value) % 3 != 0
+
+
+def enriched(row: Any, value: Any) -> Row:
+    """Bring a row together with what a table has."""
+    return Row(get(row, "shop"), get(row, "n") + fingerprint(value) % 5, get(row, "x"), get(row, "m"), get(row, "ts"))
+
+
+def told(one: Any, other: Any) -> list[int]:
+    return [fingerprint(one), fingerprint(other)]
+
+
+def passed_on(ctx: Context, record: Record[Any, Any]) -> Iterator[Record[Any, Row]]:
+    """Process without state."""
+    for row in doubled(record.value):
+        yield record.with_value(row)
+
+
+def counted_in(store: Store[Any, int]) -> Callable[[Context, Record[Any, Any]], Iterator[Record[Any, Row]]]:
+    """Return a process that keeps a number for each key, which depends on the order of the rows."""
+
+    def counted(ctx: Context, record: Record[Any, Any]) -> Iterator[Record[Any, Row]]:
+        row = record.value
+        number = ((ctx.store(store).get(record.key) or 0) * 3 + int(get(row, "n")) + 1) % 101
+        if number % 5:
+            ctx.store(store).put(record.key, number)
+        else:
+            ctx.store(store).delete(record.key)
+        if number % 4:
+            yield record.with_value(Row(get(row, "shop"), number, get(row, "x"), get(row, "m"), get(row, "ts")))
+
+    return counted
+
+
+def told_of(store: Store[Any, int]) -> Callable[[Context, int], Iterator[Record[Any, Row]]]:
+    """Return a punctuation that says all numbers, and forgets some."""
+
+    def told_now(ctx: Context, at_ms: int) -> Iterator[Record[Any, Row]]:
+        for key, number in list(ctx.store(store).items()):
+            yield Record(key=key, value=Row("abc"[number % 3], number, at_ms / 4, None, at_ms))
+            if number % 3 == 0:
+                ctx.store(store).delete(key)
+
+    return told_now

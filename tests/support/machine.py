@@ -9,11 +9,13 @@ import itertools
 import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import orjson
 
 from streamkit import Job
 from streamkit.broker import LATEST, open_broker
+from streamkit.graph import Aggregation
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime.build import unchecked
 from streamkit.runtime.comparing import Past
@@ -96,7 +98,9 @@ class Machine:
 
         With `replayed` the run is that of a replay, which reads the sources to where they had been read.
         """
-        options = RunOptions(bounded=bounded, go_on=go_on, guarantee=self.guarantee, replaying=replayed is not None)
+        options = RunOptions(bounded=bounded, go_on=go_on, guarantee=self.guarantee)
+        if replayed is not None:
+            options = replace(options, replaying=True, last_offsets=replayed.ends)
         broker = self.broker if replayed is None else ShadowBroker(self.broker, self.broker, replayed.ends)
         plan = prepare(self.topology, broker, options, unchecked, self._observe)
         environment = RunnerEnvironment(
@@ -226,8 +230,9 @@ class Machine:
     def contents(self) -> tuple[dict[str, dict[bytes, bytes]], dict[str, str]]:
         """Return what is in each store, and the digests that the positions say, all shards of one together.
 
-        In a table without windows the number of the run that changed a value leads it; it is left out.
+        In a fold without windows the number of the run that changed a value leads it; it is left out.
         """
+        folds = {node.name for node in self.topology.graph.nodes if isinstance(node, Aggregation)}
         contents: dict[str, dict[bytes, bytes]] = {}
         digests: dict[str, Digest] = {}
         for task_id, store in self.stores.stores.items():
@@ -238,7 +243,8 @@ class Machine:
                 some = {key: value for key, value in pairs.items() if begin <= key < end and key != POSITION_KEY}
                 whole = contents.setdefault(spec.name, {})
                 assert not whole.keys() & some.keys(), "a key lives in one shard"
-                whole.update(some if spec.windowed else {key: value[4:] for key, value in some.items()})
+                led = spec.name in folds and not spec.windowed
+                whole.update({key: value[4:] for key, value in some.items()} if led else some)
                 digest = Digest.from_text(said.get(spec.name, "0:0"))
                 digests[spec.name] = digests.get(spec.name, Digest()).plus(digest)
         return contents, {name: digest.to_text() for name, digest in digests.items()}
