@@ -51,8 +51,8 @@ class RunOptions:
         skew_max_ms: How far one source may run ahead of the slowest; None: the largest window, at least a minute.
         replaying: Whether this is a replay's own run; others are refused until the replay has ended.
         place_of: Names the place of a record in warnings.
-        last_offsets: Where no more comes of a source partition, though the run is unbounded: there it no longer holds
-            back rows of other inputs. A replay reads no further.
+        last_offsets: Where no more comes of a source partition, though the run is unbounded or its end is beyond: there
+            it no longer holds back rows of other inputs. A replay reads no further.
     """
 
     bounded: bool = False

@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import pytest
 from drawn_jobs import AGGREGATES, OPERATORS, DrawnJob, SourceKind, Step, drawn_job, source_kinds, steps
+from drawn_rows import listed
 from four_ways import (
     DrawnRecords,
     FilesMachine,
@@ -33,8 +34,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machine import after
 
+from streamkit import Job
 from streamkit.graph import nodes
 from streamkit.graph.nodes import AggregateKind
+from streamkit.records import TopicPartition
 from streamkit.topology import compile_graph
 
 NOT_DRAWN: set[str] = set()
@@ -122,3 +125,24 @@ def test_every_kind_of_node_is_drawn() -> None:
         job = drawn_job([SourceKind(key=str), SourceKind(key=str, table=rng.random() < 0.3)], some, 2).job
         seen |= {type(node).__name__ for node in compile_graph(job.build()).graph.nodes}
     assert every - {"Node"} - NOT_DRAWN == seen
+
+
+def test_a_replay_of_a_broken_bounded_run_hands_on_what_the_run_had_though_rows_after_it_are_not_there() -> None:
+    """The end of the run lies beyond what was committed: were it waited for, nothing would be let go."""
+    job = Job("job")
+    one, other = [job.stream(topic, key=str, timestamp="ts") for topic in ("one", "other")]
+    one.merge(other).group_by_key().aggregate(listed, initial=list[int], name="all").to("all")
+    machine = ReplayedMachine(job, {"one": 1, "other": 1})
+    for topic, stamps in (("one", [1, 3, 5]), ("other", [2, 4])):
+        machine.send(topic, 0, [(b"k", b'{"n":%d,"ts":%d}' % (ts, ts), 0) for ts in stamps])
+    machine.open(bounded=True)
+    (runner,) = machine.runners
+    for topic, bytes_max in (("one", 100_000), ("other", 1)):
+        for part in machine.fetcher.fetch({TopicPartition(topic, 0): 0}, wait_ms=0, bytes_max=bytes_max):
+            runner.feed(part)
+    runner.finish(runner.seal())
+    machine.close()
+    before = machine.state(), machine.committed()
+    assert sorted(before[1].values()) == [1, 1], "3 and 5 wait, and 4 was not read"
+    assert machine.replay(random.Random(0)) == ""
+    assert (machine.state(), machine.committed()) == before
