@@ -300,11 +300,7 @@ class Opening:
         carried = [note.position for note in self._notes.values() if note.position is not None]
         if carried and not self._plan.sub.stores:
             inputs = {
-                place: InputPosition(
-                    next_offset=self._committed[place].offset,
-                    max_timestamp_ms=note.max_timestamp_ms,
-                    channels=note.channels,
-                )
+                place: InputPosition(next_offset=self._committed[place].offset, max_timestamp_ms=note.max_timestamp_ms)
                 for place, note in self._notes.items()
             }
             self._position = replace(carried[0], inputs=inputs)

@@ -173,7 +173,8 @@ class Note:
         partition_count: Of a source partition: how many its topic had when the run began.
         read_offset: How far beyond the offset it was read, for rows that wait for their turn (0: no further).
         position: Of a task without a store: the position but for its inputs, with the first of them.
-        channels: Of a repartition partition that a task without a store reads: the position of each channel.
+
+    No note has the positions of channels: whoever reads a shuffle has a store, and so a changelog with room for them.
     """
 
     transaction: int = 0
@@ -184,7 +185,6 @@ class Note:
     partition_count: int = 0
     read_offset: int = 0
     position: Position | None = None
-    channels: Mapping[str, ChannelPosition] = field(default_factory=dict)
 
     def to_text(self) -> str:
         """Return the JSON text that is committed with the offset."""
@@ -202,8 +202,6 @@ class Note:
             data["read"] = self.read_offset
         if self.position is not None:
             data["position"] = self.position.to_json()
-        if self.channels:
-            data["channels"] = {name: _channel_to_json(channel) for name, channel in self.channels.items()}
         return orjson.dumps(data).decode()
 
     @classmethod
@@ -227,5 +225,4 @@ class Note:
             partition_count=data.get("count", 0),
             read_offset=data.get("read", 0),
             position=Position.from_json(data["position"]) if "position" in data else None,
-            channels={name: _channel_from_json(said) for name, said in data.get("channels", {}).items()},
         )

@@ -254,6 +254,7 @@ class Task:
         closed_run = self.plan.run.number if any(one.closed_by_end for one in self._parts.aggregates) else 0
         for place, reader in self._parts.inputs.items():
             source = isinstance(reader, SourceInput)
+            assert source or stateful, "whoever reads a shuffle has a store, as a note has no room for channels"
             note = Note(
                 transaction=position.transaction,
                 ended_run=position.ended_run,
@@ -263,7 +264,6 @@ class Task:
                 partition_count=self.plan.partition_counts[place.topic] if source else 0,
                 position=carried,
                 read_offset=reader.read_offset if reader.read_offset > reader.next_offset else 0,
-                channels={} if stateful else position.inputs[place].channels,
             )
             carried = None
             offsets[place] = CommittedOffset(offset=reader.next_offset, metadata=note.to_text())

@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit import Hopping, Job, Table, Tumbling, agg
+from streamkit import Context, Hopping, Job, Record, Table, Tumbling, agg
 from streamkit.errors import TopologyError
 from streamkit.graph import Aggregation, KeyBy, LogicalGraph, Window
 from streamkit.topology import Topology, compile_graph, describe
@@ -227,3 +227,47 @@ def test_every_edge_and_node_of_a_job_is_drawn(job: Job) -> None:
         assert f'"node {node.name}" [label=' in drawn
         for upstream in node.inputs:
             assert (f'"node {upstream}" -> "node {node.name}";' in drawn) == (node.name not in shuffled)
+
+
+def both(one: Row, other: Row) -> Row:
+    return one
+
+
+def same(ctx: Context, record: Record[int, Row]) -> list[Record[int, Row]]:
+    return [record]
+
+
+READERS = {
+    "mapped": lambda job, stream, other, name: stream.map(lambda row: row).to(name),
+    "counted": lambda job, stream, other, name: stream.group_by_key().count(name=name),
+    "in order": lambda job, stream, other, name: stream.group_by_key().reduce(both, commutative=False, name=name),
+    "without a store": lambda job, stream, other, name: stream.process(same, name=name).to(f"{name}_out"),
+    "with a store": lambda job, stream, other, name: stream.process(
+        same, stores=[job.store(f"{name}_store", key=int, value=int)], name=name
+    ),
+    "joined": lambda job, stream, other, name: stream.join(
+        other.group_by_key().reduce(both, name=f"{name}_table"), both, name=name
+    ).to(f"{name}_out"),
+}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(READERS)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6)
+)
+def test_whoever_reads_a_shuffle_has_a_store_and_so_room_for_the_positions_of_all_channels(
+    readers: list[tuple[str, int, int]],
+) -> None:
+    job = Job("drawn")
+    streams: list[Any] = [job.stream(f"source_{number}", key=int, value=Row) for number in range(2)]
+    streams += [stream.key_by("a", type=int, name=f"key_{number}") for number, stream in enumerate(streams)]
+    for number, stream in enumerate(streams):
+        stream.to(f"out_{number}")
+    for number, (reader, one, other) in enumerate(readers):
+        READERS[reader](job, streams[one], streams[other], f"node_{number}")
+    try:
+        topology = compile_graph(job.build())
+    except TopologyError as refused:
+        assert "leads back" in str(refused)
+        return
+    for sub in topology.sub_topologies:
+        assert sub.stores or not sub.repartitions_in

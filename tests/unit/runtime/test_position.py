@@ -1,16 +1,28 @@
 """Positions and notes survive their JSON form, and stay small."""
 
+from dataclasses import fields
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit import Job
 from streamkit.records import NEVER_MS, TopicPartition
+from streamkit.runtime.blocks import FIRST_TURN
+from streamkit.runtime.context import Counters
 from streamkit.runtime.position import ChannelPosition, InputPosition, Note, Position, Run, RunMark
 from streamkit.testing import TestDriver
 
 channels = st.dictionaries(
     st.from_regex(r"[0-9]_[0-9]{1,3}", fullmatch=True),
-    st.builds(ChannelPosition, watermark_ms=st.integers(NEVER_MS, 2**60), ended_run=st.integers(0, 9)),
+    st.builds(
+        ChannelPosition,
+        watermark_ms=st.integers(NEVER_MS, 2**60),
+        ended_run=st.integers(0, 9),
+        reached=st.just(FIRST_TURN)
+        | st.tuples(st.integers(0, 2**60), st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 2**60)),
+        block_offset=st.integers(0, 2**60),
+        row_count=st.integers(0, 9),
+    ),
     max_size=4,
 )
 positions = st.builds(
@@ -60,6 +72,7 @@ def notes(draw: st.DrawFn) -> Note:
         max_timestamp_ms=draw(watermarks),
         mark=mark,
         partition_count=0 if mark is None else draw(st.integers(1, 9)),
+        read_offset=draw(st.integers(0, 2**60)),
         position=draw(st.none() | positions),
     )
 
@@ -74,17 +87,22 @@ def test_an_offset_without_a_note_is_nobodys() -> None:
 
 
 def test_the_note_of_a_task_without_a_store_fits_into_kafkas_metadata() -> None:
-    """Eight sources merged in one task, all numbers at their largest."""
+    """Eight sources merged in one task, eight nodes with punctuations, all numbers at their largest."""
     inputs = {
         TopicPartition("a-topic-with-a-long-name" * 2, number): InputPosition(
             next_offset=2**62, max_timestamp_ms=-(2**62)
         )
         for number in range(8)
     }
-    counters = dict.fromkeys(("records_in", "records_out", "late", "shuffle_rows_in", "shuffle_rows_out"), 2**62)
-    position = Position(transaction=2**62, inputs=inputs, counters=counters)
+    counters = dict.fromkeys((one.name for one in fields(Counters)), 2**62)
+    stream_times_ms = {f"a-punctuated-node-{number}": 2**62 for number in range(8)}
+    position = Position(transaction=2**62, inputs=inputs, counters=counters, stream_times_ms=stream_times_ms)
     note = Note(
-        transaction=2**62, mark=RunMark(run=Run(number=2**31, bounded=True), end_offset=2**62), position=position
+        transaction=2**62,
+        mark=RunMark(run=Run(number=2**31, bounded=True), end_offset=2**62),
+        partition_count=2**31,
+        read_offset=2**62,
+        position=position,
     )
     assert len(note.to_text()) <= 4096
 
