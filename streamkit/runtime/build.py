@@ -439,7 +439,7 @@ class _Builder:
             repartition,
             self._plan.partition_counts[repartition.topic],
             self._plan.task_id,
-            lambda: reached([strand for reader in inputs.values() for strand in reader.strands]),
+            lambda ended: reached([strand for reader in inputs.values() for strand in reader.strands], ended=ended),
             self._context,
         )
         self._outs[repartition.name].add(writer)

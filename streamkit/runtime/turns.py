@@ -94,8 +94,16 @@ class HeldRows:
         return max(end, self._begin)
 
 
-def reached(strands: Sequence[Strand]) -> Turn:
-    """Return the turn that no row comes before that is still to be handed on."""
+def reached(strands: Sequence[Strand], *, ended: bool = False) -> Turn:
+    """Return the turn that no row comes before that is still to be handed on.
+
+    Args:
+        strands: Of the task.
+        ended: Whether all of them are at the end of a bounded run: then it is the rows of the next run, and an input
+            whose rows were all early goes on from there.
+    """
+    if ended:
+        return min((strand.reached for strand in strands), default=FIRST_TURN)
     turns = [
         strand.reached if strand.head is None else strand.head for strand in strands if strand.head or not strand.closed
     ]

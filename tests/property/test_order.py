@@ -202,12 +202,16 @@ def run(define: Callable[[Job, list[str]], None], records: Records, seed: int, g
     define(job, topics)
     count = 1 + max(partition for _, partition in records)
     machine = Machine(job, dict.fromkeys(topics, count))
-    for (topic, partition), notes in records.items():
-        rows = [(place_key(partition, note.who).encode(), msgspec.json.encode(note), 0) for note in notes]
-        machine.send(topic, partition, rows)
+    send(machine, records)
     machine.crash_at = after(gaps)
     machine.run_bounded(random.Random(seed))
     return machine
+
+
+def send(machine: Machine, records: Records) -> None:
+    for (topic, partition), notes in records.items():
+        rows = [(place_key(partition, note.who).encode(), msgspec.json.encode(note), 0) for note in notes]
+        machine.send(topic, partition, rows)
 
 
 def read(machine: Machine, topic: str) -> Made:
@@ -271,3 +275,17 @@ def test_every_interleaving_gives_what_sorting_by_turn_gives(name: str) -> None:
             assert {topic: read(machine, topic) for topic in expected} == expected
 
     check()
+
+
+@pytest.mark.slow
+def test_rows_of_a_second_bounded_run_take_turns_among_themselves() -> None:
+    """A task that merged an early and a late input promised, at its end, nothing for the early one's next rows."""
+    case = CASES["process behind a shuffle, and behind a second one"]
+    first = {("a", 0): [Note("a", "<1>", 60)], ("b", 0): [Note("a", "<2>", 0)], ("a", 1): [], ("b", 1): []}
+    second = {("a", 0): [], ("b", 0): [Note("a", "<3>", 20)], ("a", 1): [Note("a", "<4>", 40)], ("b", 1): []}
+    expected = case.model([*rows_in_turn(first), *rows_in_turn(second)])
+    for seed in range(20):
+        machine = run(case.define, first, seed, [])
+        send(machine, second)
+        machine.run_bounded(random.Random(seed), go_on=True)
+        assert {"out": read(machine, "out")} == expected

@@ -29,7 +29,8 @@ class RowsWriter:
         repartition: The shuffle.
         shard_count: Partition count of its topic.
         channel: Id of this task.
-        reached: Returns the turn that no later row of this task comes before; None where nobody asks.
+        reached: Returns the turn that no later row of this task comes before, told whether its run has ended; None
+            where nobody asks.
         context: Of the task.
     """
 
@@ -38,7 +39,7 @@ class RowsWriter:
         repartition: Repartition,
         shard_count: int,
         channel: str,
-        reached: Callable[[], Turn] | None,
+        reached: Callable[[bool], Turn] | None,
         context: TaskContext,
     ) -> None:
         """Start with nothing written."""
@@ -49,6 +50,7 @@ class RowsWriter:
         self._written_ms = [NEVER_MS] * shard_count
         self._written_turns: list[Turn | None] = [None] * shard_count
         self._end_run: int | None = None
+        self._ended = False
 
     def receive(self, batch: Batch) -> None:
         """Take the rows for the shards that their keys belong to."""
@@ -92,12 +94,12 @@ class RowsWriter:
 
     def end(self) -> None:
         """Mark the end of this run in the next commit."""
-        self._end_run = self._context.run.number
+        self._end_run, self._ended = self._context.run.number, True
 
     def _reached(self) -> Turn | None:
         if self._repartition.facts:
             return self._watermark_ms, "", 0, 0
-        return None if self._asks is None else self._asks()
+        return None if self._asks is None else self._asks(self._ended)
 
     def seal(self) -> None:
         """Move the rows to the outbox, the new watermark on each shard's last block."""
