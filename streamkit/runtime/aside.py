@@ -176,9 +176,15 @@ class Aside:
         """Return whether any record of a partition is left out."""
         return bool(self._bad.get(place))
 
-    def kept(self, place: TopicPartition, records: "RecordColumns") -> PickedRecords:
-        """Return the records without the bad ones, which are not counted yet."""
-        return PickedRecords.of(records, np.flatnonzero(~self._known(place, records)))
+    def readable(self, source: str, place: TopicPartition, records: "RecordColumns") -> PickedRecords:
+        """Return the records without those that the source itself could not read; nothing is counted yet."""
+        bad = [offset for offset, error in self._bad[place].items() if error.node == source]
+        return PickedRecords.of(records, np.flatnonzero(~np.isin(records.offsets, bad)))
+
+    def without_known(self, batch: Batch) -> Batch:
+        """Return rows without those of bad records; nothing is counted."""
+        bad = self._bad.get(batch.origin.source)
+        return batch.take(np.flatnonzero(~np.isin(batch.offsets, list(bad)))) if bad else batch
 
     def without_rows(self, batch: Batch, outbox: Outbox) -> tuple[Batch, LeftOut]:
         """Return rows that came through a shuffle without those of bad records, which go to the outbox as above."""

@@ -133,12 +133,14 @@ class SourceInput:
         end_offset = fetched.next_offset
         if self._mark.end_offset is not None:
             end_offset = min(end_offset, self._mark.end_offset)
-        count = 0
+        # What is read of it at once waits as one: it counts with the first piece.
+        count, size_bytes = 0, fetched.size_bytes
         for part in self._parts(fetched):
             records = part.below(end_offset)
             for some in self._pieces(records):
                 if self.strands:
-                    self._hold(some, fetched.size_bytes * len(some) // len(records))
+                    self._hold(some, size_bytes)
+                    size_bytes = 0
                 else:
                     self.receive(some)
             count += len(records)
@@ -149,11 +151,14 @@ class SourceInput:
         return count
 
     def _hold(self, records: RecordColumns, size_bytes: int) -> None:
-        """Stamp records; those that are set aside are left out now, and counted when their turn has come."""
+        """Stamp records; those that have no timestamp or value are left out, and counted when their turn has come.
+
+        Other bad records are found in their turn, which others may have had because of them: they keep it.
+        """
         self._context.reading = (self.topic_partition, int(records.offsets[-1]))
         kept: RecordColumns | PickedRecords = records
         if self._context.aside.has(self.topic_partition):
-            kept = self._context.aside.kept(self.topic_partition, records)
+            kept = self._context.aside.readable(self._source.name, self.topic_partition, records)
         self.receiving = records
         self._held.append(_Held(records, HeldRows(self._batch(kept)) if len(kept) else None, size_bytes))
 
@@ -163,7 +168,7 @@ class SourceInput:
         assert held.rows is not None, "what has no rows is passed at once"
         self.receiving = held.records
         batch = held.rows.take(limit)
-        self._hand_on(batch)
+        self._hand_on(self._context.aside.without_known(batch))
         self._handed_on_ms = int(batch.stream_times_ms[-1])
         self._context.stream_time_ms = max(self._context.stream_time_ms, self._handed_on_ms)
         self._settle()

@@ -19,7 +19,7 @@ from scenarios import FINE
 
 from streamkit import Context, Job, Record
 
-INTERLEAVINGS = 1000 if settings().max_examples >= 500 else 100
+INTERLEAVINGS = 1100 if settings().max_examples >= 500 else 100
 """Of all jobs together; each example is run under two schedules."""
 
 
@@ -62,6 +62,19 @@ def shuffled(job: Job, topics: list[str]) -> None:
     grouped = stream.group_by(by_who, shards=2)
     grouped.reduce(both, commutative=False, name="folded").to("folded")
     grouped.window(FINE).aggregate(noted, initial=list[str], name="listed").to("listed")
+
+
+def even(note: Note) -> Note:
+    if note.ts % 2:
+        raise ValueError("odd")
+    return note
+
+
+def lenient(job: Job, topics: list[str]) -> None:
+    """Records are left out that a function does not take: they keep their turn, whenever that is found out."""
+    first, *others = [job.stream(topic, key=str, value=Note, timestamp="ts", on_error="skip") for topic in topics]
+    stream = first.map(even, name="of_first").merge(*(other.map(even) for other in others))
+    stream.group_by(by_who, shards=2).reduce(both, commutative=False, name="folded").to("folded")
 
 
 def joined(job: Job, topics: list[str]) -> None:
@@ -146,6 +159,10 @@ def folds(rows: list[Row], key_of: Callable[[Row], str]) -> dict[str, Made]:
     for (key, _), texts in sorted(listed.items()):
         windows[key].append(texts)
     return {"folded": {key: [text] for key, text in folded.items()}, "listed": windows}
+
+
+def taken(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.note.ts % 2 == 0]
 
 
 def joins(rows: list[Row], topics: list[str]) -> dict[str, Made]:
@@ -246,6 +263,14 @@ CASES = {
     ),
     "folds behind a shuffle of three inputs": Case(
         shuffled, ["a", "b", "c"], 1, lambda rows: folds(rows, lambda row: row.note.who)
+    ),
+    "folds without the records that a policy leaves out": Case(
+        lenient,
+        ["a", "b"],
+        2,
+        lambda rows: {
+            "folded": folds([row for row in rows if row.note.ts % 2 == 0], lambda row: row.note.who)["folded"]
+        },
     ),
     "a stream and a table": Case(joined, ["a", "b"], 2, lambda rows: joins(rows, ["a", "b"])),
     "a stream and two tables": Case(joined, ["a", "b", "c"], 1, lambda rows: joins(rows, ["a", "b", "c"])),

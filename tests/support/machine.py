@@ -144,12 +144,19 @@ class Machine:
         """Let one task, drawn, fetch some of its inputs, or commit."""
         runner = rng.choice(self.runners)
         if runner.task.dirty and (rng.random() < 0.3 or runner.task.ended):
-            runner.finish(runner.seal())
+            sealed = runner.seal()
+            if sealed is None:
+                runner.rewind()
+            else:
+                runner.finish(sealed)
             return
         positions = runner.task.positions()
         some = {place: position for place, position in positions.items() if rng.random() < 0.7}
         for part in self.fetcher.fetch(some, wait_ms=0, bytes_max=rng.choice([1, 200, 1000, 100_000])):
             runner.feed(part)
+            if runner.rewinding:
+                runner.rewind()
+                return
 
     @property
     def finished(self) -> bool:
