@@ -41,6 +41,7 @@ class TaskContext:
         outputs: Records for the topics that users see.
         internal: Blocks of repartition topics.
         ordered: Whether rows wait for their turn among the inputs of the task.
+        alone: Whether it has one input, so that nothing waits.
         last_offsets: Where no more comes of a source partition.
         aside: The source records that are left out.
         careful: Whether the key of each row is checked where the row is known, not of each group where it is not.
@@ -53,6 +54,7 @@ class TaskContext:
     overlay: Overlay
     run: Run
     ordered: bool = False
+    alone: bool = False
     last_offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
     aside: Aside = field(default_factory=lambda: Aside({}, None))
     careful: bool = False

@@ -81,6 +81,7 @@ class SourceInput:
         self._max_ms = self._handed_on_ms = position.max_timestamp_ms
         self._held: deque[_Held] = deque()
         self.strands: tuple[Strand, ...] = (self,) if context.ordered else ()
+        self._waits = context.ordered and not context.alone
         self._source, self._mark, self._context, self._columnar = source, mark, context, columnar
         self._key_serde, self._values = serdes[0], Deletable(serdes[1]) if source.nulls_delete else serdes[1]
         self._timestamps = Timestamps(source, columnar=columnar)
@@ -138,23 +139,20 @@ class SourceInput:
         for part in self._parts(fetched):
             records = part.below(end_offset)
             for some in self._pieces(records):
-                if self.strands:
+                if self._waits:
                     self._hold(some, size_bytes)
                     size_bytes = 0
                 else:
                     self.receive(some)
             count += len(records)
         self.read_offset = max(end_offset, self.read_offset)
-        if not self.strands:
+        if not self._waits:
             self._context.counters.records_in += count
         self._settle()
         return count
 
     def _hold(self, records: RecordColumns, size_bytes: int) -> None:
-        """Stamp records; those that have no timestamp or value are left out, and counted when their turn has come.
-
-        Other bad records are found in their turn, which others may have had because of them: they keep it.
-        """
+        """Stamp records but those that cannot be read; what is found bad later keeps its turn, and is counted then."""
         self._context.reading = (self.topic_partition, int(records.offsets[-1]))
         kept: RecordColumns | PickedRecords = records
         if self._context.aside.has(self.topic_partition):
@@ -175,7 +173,7 @@ class SourceInput:
 
     def _settle(self) -> None:
         """Move the position to the first record that waits."""
-        while self.strands and self._held:
+        while self._waits and self._held:
             held = self._held[0]
             if held.rows is not None and len(held.rows):
                 self.next_offset = held.rows.head[-1]
@@ -241,7 +239,7 @@ class SourceInput:
             self._check_keys(Batch(raw, keys, values))
         running = np.maximum.accumulate(np.concatenate(([self._max_ms], stamps)))
         before, self._max_ms = running[:-1], int(running[-1])
-        if not self.strands:
+        if not self._waits:
             self._handed_on_ms = self._max_ms
             self._context.stream_time_ms = max(self._context.stream_time_ms, self._max_ms)
         slack_ms = self._source.event_time.out_of_orderness_ms

@@ -68,6 +68,7 @@ class Task:
             overlay=self._overlay,
             run=plan.run,
             ordered=plan.sub.ordered,
+            alone=_strand_count(plan) == 1,
             last_offsets=plan.last_offsets,
             aside=aside,
             careful=careful,
@@ -155,9 +156,8 @@ class Task:
     def _release(self) -> None:
         """Hand on the rows whose turn has come, if this task takes turns."""
         heads = [strand.head for strand in self._parts.strands]
-        if any(head is not None for head in heads):
-            release(self._parts.strands)
-            self._dirty = self._dirty or heads != [strand.head for strand in self._parts.strands]
+        release(self._parts.strands)
+        self._dirty = self._dirty or heads != [strand.head for strand in self._parts.strands]
 
     def _tell(self) -> None:
         for reader in self._parts.inputs.values():
@@ -291,3 +291,10 @@ class Task:
     def aggregates(self) -> tuple[AggregateOperator, ...]:
         """The aggregations, for those who look at state (a test driver, a query)."""
         return self._parts.aggregates
+
+
+def _strand_count(plan: TaskPlan) -> int:
+    """Return how many source partitions, and channels of whole rows, a task reads."""
+    whole = [one for one in map(plan.topology.repartition, plan.sub.repartitions_in) if one.whole]
+    sources = [topic for topic in plan.sub.source_topics if plan.partition < plan.partition_counts[topic]]
+    return len(sources) + sum(len(plan.channels[one.topic]) for one in whole)
