@@ -162,7 +162,9 @@ class Committer:
                 sure = self._producer.committed(self._name, self.place)
             except BrokerUnavailableError:
                 return False
-            told.extend(committed[self.place].offset for committed in (plain, sure))
+            # An old answer may be from before the first commit.
+            nothing = CommittedOffset(offset=0)
+            told.extend(committed.get(self.place, nothing).offset for committed in (plain, sure))
             return True
 
         wait_until(read, "the brokers are back")
