@@ -225,8 +225,9 @@ class _Compiler:
         return tuple(made)
 
     def _check_ahead(self, node: KeyBy, upstream: int, downstream: int) -> None:
-        """Refuse a shuffle that leads back: its reader would wait for itself."""
-        if upstream == downstream:
+        """Refuse a shuffle that leads back where its reader would wait for itself, or a store be part of two tasks."""
+        shared = any(len(users) > 1 for users in store_users(self._graph).values())
+        if upstream == downstream and (node.name in self._facts or shared):
             raise TopologyError(
                 f"the shuffle {node.name!r} leads back into the tasks that write it",
                 detail="what reads it shares a merge, a join or a store with what is above it",
