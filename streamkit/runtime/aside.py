@@ -161,6 +161,11 @@ class Aside:
         _log.warning("%s%s: set aside (%s)", self._place_of(place, offset), more, found[offset].primary)
         return True
 
+    def unknown(self, place: TopicPartition, found: Mapping[int, RecordError]) -> dict[int, RecordError]:
+        """Return what is found now for the first time: what waits for its turn has the bad ones among it."""
+        known = self._bad.get(place, {})
+        return {offset: error for offset, error in found.items() if offset not in known}
+
     def keep_from(self, positions: Mapping[TopicPartition, int]) -> None:
         """Forget the records below what is committed of each partition."""
         self._bad = {

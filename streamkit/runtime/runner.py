@@ -164,7 +164,7 @@ class TaskRunner:
             records = self.task.source(place).receiving
             assert records is not None, "an error is of what was handed on"
             picked = PickedRecords.of(records, np.arange(len(records), dtype=np.int64))
-            found = bad_records(self.plan, place, picked, error)
+            found = self._aside.unknown(place, bad_records(self.plan, place, picked, error))
             if not found and error.exact:
                 found = {error.offset: error}
             if not self._aside.add(place, found):

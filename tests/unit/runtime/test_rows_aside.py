@@ -47,3 +47,22 @@ def test_a_row_behind_a_shuffle_is_left_out_with_all_that_its_function_did(polic
         assert [value for key, value in made if key == "b"] == ["ba"]
         if policy == "dead_letter":
             assert sorted(driver.sent("spelled.dead_letter")) == [("a", "a1"), ("b", "b2")]
+
+
+def test_a_fold_that_fails_on_what_waited_behind_an_unreadable_record_is_skipped_too() -> None:
+    job = Job("folded", on_error="skip")
+    one = job.stream("one", key=str, value=int)
+    two = job.stream("two", key=str, value=int)
+
+    def listed(numbers: list[int], number: int) -> list[int]:
+        if number < 0:
+            raise ValueError(number)
+        return [*numbers, number]
+
+    one.merge(two).group_by_key().aggregate(listed, initial=list[int], name="listed")
+    with TestDriver(job) as driver:
+        for stamp, value in enumerate([b"{", 1, 2, -3, 4]):
+            driver.send("one", value, key="a", timestamp_ms=stamp)
+        driver.send("two", 5, key="a", timestamp_ms=9)
+        driver.end()
+        assert driver.table("listed") == {"a": [1, 2, 4, 5]}
