@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from streamkit.broker import Fetched
-from streamkit.errors import DeserializationError, TopologyError
-from streamkit.log import DecodedRecords, decode_parts
-from streamkit.records import NEVER_MS, RowError, TopicPartition
+from streamkit.records import NEVER_MS, TopicPartition
+from streamkit.runtime.block_reading import foreign_block, has_ended, said_after, take_blocks, watermark_of
 from streamkit.runtime.blocks import BlockHeader
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.aggregate import AggregateOperator
@@ -48,10 +47,7 @@ class ChannelInput:
     @property
     def ended(self) -> bool:
         """Whether every channel has marked the end of this run."""
-        return all(map(self._has_ended, self._channels.values()))
-
-    def _has_ended(self, channel: ChannelPosition) -> bool:
-        return self._context.run.bounded and channel.ended_run >= self._context.run.number
+        return all(has_ended(said, self._context.run) for said in self._channels.values())
 
     @property
     def next_offset(self) -> int:
@@ -66,51 +62,24 @@ class ChannelInput:
     @property
     def watermark_ms(self) -> int:
         """The minimum over the channels; one that marked the end of this run holds nothing back."""
-        channels = self._channels.values()
-        running = [channel.watermark_ms for channel in channels if not self._has_ended(channel)]
-        return min(running or (channel.watermark_ms for channel in channels))
+        return watermark_of(self._channels.values(), self._context.run)
 
     def take(self, fetched: Fetched) -> int:
         """Merge the blocks; a watermark counts after its block's rows."""
-        parts = decode_parts(fetched.record_batches, from_offset=self.read_offset)
-        count = sum(map(self._take_blocks, parts))
+        count = take_blocks(fetched, self.read_offset, self._context, self._take_block)
         self.read_offset = max(fetched.next_offset, self.read_offset)
         return count
-
-    def _take_blocks(self, records: DecodedRecords) -> int:
-        headers = records.headers if records.headers is not None else [()] * len(records)
-        for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
-            self._context.reading = (self.topic_partition, offset)
-            try:
-                self._take_block(offset, BlockHeader.from_headers(header), block or b"")
-            except RowError as error:
-                raise DeserializationError(
-                    f"a shuffle block does not decode: {error.reason}",
-                    topic=self.topic_partition.topic,
-                    partition=self.topic_partition.partition,
-                    offset=offset,
-                    data=error.data,
-                ) from error
-        return len(records)
 
     def _take_block(self, offset: int, header: BlockHeader, block: bytes) -> None:
         known = header.channel in self._channels and (header.kind == "none" or header.node in self._aggregations)
         if not known:
-            raise TopologyError(
-                f"{self.topic_partition} offset {offset} is of channel {header.channel!r} and node {header.node!r}, "
-                "which this job does not have",
-                detail=f"it has the channels {', '.join(self._channels)}, the nodes {', '.join(self._aggregations)}",
-                hint="the job was changed: give it a new name to read everything again",
-            )
+            has = f"the channels {', '.join(self._channels)}, the nodes {', '.join(self._aggregations)}"
+            raise foreign_block(self.topic_partition, offset, header, has)
         if header.kind != "none":
             self._aggregations[header.node].absorb(block)
-        said = self._channels[header.channel]
-        watermark_ms = said.watermark_ms if header.watermark_ms is None else header.watermark_ms
-        self._context.stream_time_ms = max(self._context.stream_time_ms, watermark_ms)
-        self._channels[header.channel] = ChannelPosition(
-            watermark_ms=max(said.watermark_ms, watermark_ms),
-            ended_run=said.ended_run if header.end_run is None else header.end_run,
-        )
+        said = said_after(self._channels[header.channel], header)
+        self._context.stream_time_ms = max(self._context.stream_time_ms, said.watermark_ms)
+        self._channels[header.channel] = said
 
     def tell(self) -> None:
         """Hand the watermark to the readers, then the end, once."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamkit.broker import Fetched
-from streamkit.errors import DeserializationError, TopologyError
-from streamkit.log import decode_parts
-from streamkit.records import Batch, Column, Origin, RowError, TopicPartition
+from streamkit.records import Batch, Column, Origin, TopicPartition
+from streamkit.runtime.block_reading import foreign_block, has_ended, said_after, take_blocks, watermark_of
 from streamkit.runtime.blocks import BlockHeader, Turn, WholeRows, decode_whole_block
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
@@ -51,7 +50,7 @@ class _Channel:
 
     @property
     def ended(self) -> bool:
-        return self._run.bounded and self.said.ended_run >= self._run.number
+        return has_ended(self.said, self._run)
 
     def add(self, offset: int, header: BlockHeader, batches: Sequence[Batch]) -> None:
         """Take a block, without the rows that were handed on before the task was opened."""
@@ -93,15 +92,7 @@ class _Channel:
         """Let what holds after a block hold, once all its rows are handed on."""
         while self.blocks and not self.blocks[0].parts:
             block = self.blocks.popleft()
-            watermark_ms, end_run = block.header.watermark_ms, block.header.end_run
-            said = self.said
-            self.said = replace(
-                said,
-                watermark_ms=said.watermark_ms if watermark_ms is None else max(said.watermark_ms, watermark_ms),
-                ended_run=said.ended_run if end_run is None else end_run,
-                block_offset=block.offset + 1,
-                row_count=0,
-            )
+            self.said = replace(said_after(self.said, block.header), block_offset=block.offset + 1, row_count=0)
 
     def position(self) -> ChannelPosition:
         head = self.head
@@ -158,9 +149,7 @@ class RowsInput:
     @property
     def watermark_ms(self) -> int:
         """The minimum over the channels; one that marked the end of this run holds nothing back."""
-        channels = self._channels.values()
-        running = [channel.said.watermark_ms for channel in channels if not channel.ended]
-        return min(running or (channel.said.watermark_ms for channel in channels))
+        return watermark_of([channel.said for channel in self._channels.values()], self._context.run)
 
     @property
     def read_watermark_ms(self) -> int:
@@ -169,34 +158,15 @@ class RowsInput:
 
     def take(self, fetched: Fetched) -> int:
         """Read blocks; without an order their rows go on at once."""
-        count = 0
-        for records in decode_parts(fetched.record_batches, from_offset=self.read_offset):
-            headers = records.headers if records.headers is not None else [()] * len(records)
-            for offset, header, block in zip(records.offsets.tolist(), headers, records.values, strict=True):
-                self._context.reading = (self.topic_partition, offset)
-                try:
-                    self._take_block(offset, BlockHeader.from_headers(header), block or b"")
-                except RowError as error:
-                    raise DeserializationError(
-                        f"a shuffle block does not decode: {error.reason}",
-                        topic=self.topic_partition.topic,
-                        partition=self.topic_partition.partition,
-                        offset=offset,
-                        data=error.data,
-                    ) from error
-            count += len(records)
+        count = take_blocks(fetched, self.read_offset, self._context, self._take_block)
         self.read_offset = max(fetched.next_offset, self.read_offset)
         return count
 
     def _take_block(self, offset: int, header: BlockHeader, block: bytes) -> None:
         known = header.channel in self._channels and header.kind in ("whole", "none")
         if not known or header.node not in ("", self._repartition.name):
-            raise TopologyError(
-                f"{self.topic_partition} offset {offset} is of channel {header.channel!r} and node {header.node!r}, "
-                "which this job does not have",
-                detail=f"it has the channels {', '.join(self._channels)}, and rows of {self._repartition.name}",
-                hint="the job was changed: give it a new name to read everything again",
-            )
+            has = f"the channels {', '.join(self._channels)}, and rows of {self._repartition.name}"
+            raise foreign_block(self.topic_partition, offset, header, has)
         batches = [self._batch(whole) for whole in decode_whole_block(block)] if header.kind == "whole" else []
         channel = self._channels[header.channel]
         channel.add(offset, header, batches)
