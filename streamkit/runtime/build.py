@@ -1,6 +1,6 @@
 """Builds the operators of one task from its sub-topology: the only place that knows which node runs as what."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,7 +52,7 @@ from streamkit.runtime.position import InputPosition, Position, Run, RunMark
 from streamkit.runtime.processes import Processes
 from streamkit.runtime.rows_input import RowsInput
 from streamkit.runtime.tables import Tables
-from streamkit.runtime.turns import Strand, reached
+from streamkit.runtime.turns import Strand
 from streamkit.serde import Serde, frame_serde, key_serde, value_serde
 from streamkit.state import Digest
 from streamkit.topology import NodePlan, Repartition, SubTopology, Topology
@@ -128,7 +128,10 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The operators that a task itself speaks to, and the digest of each store by its name, kept by who writes it."""
+    """The operators that a task itself speaks to, and the digest of each store by its name, kept by who writes it.
+
+    `strands` are those of all inputs, in the order of the inputs' topics, in which rows of the same turn come.
+    """
 
     inputs: Mapping[TopicPartition, Input]
     digests: Mapping[str, Digest]
@@ -136,12 +139,7 @@ class Parts:
     latest: tuple[LatestOperator, ...]
     processes: tuple[ProcessOperator, ...]
     writers: tuple[RepartitionWriter | RowsWriter, ...]
-
-    @property
-    def strands(self) -> tuple[Strand, ...]:
-        """What takes turns, in the order of the inputs' topics."""
-        ordered = sorted(self.inputs.items(), key=lambda item: item[0].topic)
-        return tuple(strand for _, reader in ordered for strand in reader.strands)
+    strands: tuple[Strand, ...]
 
 
 def unchecked(node: Node, step: Step) -> Step:  # noqa: ARG001  # the shape of a check
@@ -178,7 +176,9 @@ class _Builder:
         for name in self._plan.sub.combines:
             self._add_combine(self._aggregation(name))
         self._add_channels()
-        writers = tuple(self._writer(name) for name in self._plan.sub.repartitions_out)
+        by_topic = sorted(self._inputs.items(), key=lambda item: item[0].topic)
+        strands = tuple(strand for _, reader in by_topic for strand in reader.strands)
+        writers = tuple(self._writer(name, strands) for name in self._plan.sub.repartitions_out)
         return Parts(
             inputs=self._inputs,
             digests=self._digests,
@@ -186,6 +186,7 @@ class _Builder:
             latest=tuple(self._tables.latest),
             processes=tuple(self._processes.operators),
             writers=writers,
+            strands=strands,
         )
 
     def _saved_digest(self, store: str) -> Digest:
@@ -418,10 +419,10 @@ class _Builder:
                 self._context,
             )
 
-    def _writer(self, name: str) -> RepartitionWriter | RowsWriter:
+    def _writer(self, name: str, strands: Sequence[Strand]) -> RepartitionWriter | RowsWriter:
         repartition = self._plan.topology.repartition(name)
         if repartition.whole:
-            return self._rows_writer(repartition)
+            return self._rows_writer(repartition, strands)
         writer = RepartitionWriter(
             repartition.topic,
             self._plan.partition_counts[repartition.topic],
@@ -433,13 +434,12 @@ class _Builder:
         self._outs[self._carrier(repartition.aggregations[0])].add(writer)
         return writer
 
-    def _rows_writer(self, repartition: Repartition) -> RowsWriter:
-        inputs = self._inputs
+    def _rows_writer(self, repartition: Repartition, strands: Sequence[Strand]) -> RowsWriter:
         writer = RowsWriter(
             repartition,
             self._plan.partition_counts[repartition.topic],
             self._plan.task_id,
-            lambda ended: reached([strand for reader in inputs.values() for strand in reader.strands], ended=ended),
+            strands,
             self._context,
         )
         self._outs[repartition.name].add(writer)

@@ -1,6 +1,6 @@
 """Before a shuffle of whole rows: blocks of rows as they are, with the channel's watermark and its turn."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +8,10 @@ import numpy.typing as npt
 from streamkit.broker.partitioner import partitions_of
 from streamkit.errors import ProcessingError, SerializationError
 from streamkit.records import NEVER_MS, Batch, RowError, TopicPartition
-from streamkit.runtime.blocks import BLOCK_BYTES_MAX, BlockHeader, Turn, WholeRows, encode_whole_block
+from streamkit.runtime.blocks import BLOCK_BYTES_MAX, BlockHeader, BlockKind, Turn, WholeRows, encode_whole_block
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.places import bad_row, rows_in_record
+from streamkit.runtime.turns import Strand, reached
 from streamkit.topology import Repartition
 
 __all__ = ["RowsWriter"]
@@ -29,8 +30,7 @@ class RowsWriter:
         repartition: The shuffle.
         shard_count: Partition count of its topic.
         channel: Id of this task.
-        reached: Returns the turn that no later row of this task comes before, told whether its run has ended; None
-            where nobody asks.
+        strands: Of the task; they say which turn no later row of it comes before.
         context: Of the task.
     """
 
@@ -39,13 +39,13 @@ class RowsWriter:
         repartition: Repartition,
         shard_count: int,
         channel: str,
-        reached: Callable[[bool], Turn] | None,
+        strands: Sequence[Strand],
         context: TaskContext,
     ) -> None:
         """Start with nothing written."""
         self._repartition, self._shard_count, self._channel = repartition, shard_count, channel
-        self._context, self._asks = context, reached
-        self._rows: list[list[tuple[WholeRows, int]]] = [[] for _ in range(shard_count)]
+        self._context, self._strands = context, strands
+        self._rows: list[list[WholeRows]] = [[] for _ in range(shard_count)]
         self._watermark_ms = NEVER_MS
         self._written_ms = [NEVER_MS] * shard_count
         self._written_turns: list[Turn | None] = [None] * shard_count
@@ -62,19 +62,16 @@ class RowsWriter:
         for shard in np.unique(shards).tolist():
             rows = np.flatnonzero(shards == shard)
             indices = rows.tolist()
-            picked_values = [values[index] for index in indices]
-            picked_keys = [keys[index] for index in indices]
-            size_bytes = sum(map(len, picked_keys)) + sum(len(value or b"") for value in picked_values)
             whole = WholeRows(
                 topic=batch.origin.source.topic,
                 partition=batch.origin.source.partition,
                 published_ms=batch.origin.published_ms,
                 integers=tuple(_bytes(column[rows]) for column in integers),  # type: ignore[arg-type]  # five of them
-                keys=picked_keys,
-                values=picked_values,
+                keys=[keys[index] for index in indices],
+                values=[values[index] for index in indices],
                 headers=None if headers is None else [list(headers[index]) for index in indices],
             )
-            self._rows[shard].append((whole, size_bytes + _ROW_BYTES * len(indices)))
+            self._rows[shard].append(whole)
         self._context.counters.shuffle_rows_in += len(batch)
         self._context.counters.shuffle_rows_out += len(batch)
 
@@ -97,20 +94,22 @@ class RowsWriter:
         self._end_run, self._ended = self._context.run.number, True
 
     def _reached(self) -> Turn | None:
+        if not self._repartition.ordered:
+            return None
         if self._repartition.facts:
             return self._watermark_ms, "", 0, 0
-        return None if self._asks is None else self._asks(self._ended)
+        return reached(self._strands, ended=self._ended)
 
     def seal(self) -> None:
         """Move the rows to the outbox, the new watermark on each shard's last block."""
-        reached = self._reached() if self._repartition.ordered else None
+        turn = self._reached()
         for shard, parts in enumerate(self._rows):
             blocks = _blocks(parts)
-            if not blocks and not self._worth_a_block(shard, reached):
+            if not blocks and not self._worth_a_block(shard, turn):
                 continue
             headers = [self._header("whole", shard) for _ in blocks[:-1]]
-            headers.append(self._header("whole" if blocks else "none", shard, reached=reached, last=True))
-            self._written_ms[shard], self._written_turns[shard] = self._watermark_ms, reached
+            headers.append(self._header("whole" if blocks else "none", shard, turn=turn, last=True))
+            self._written_ms[shard], self._written_turns[shard] = self._watermark_ms, turn
             self._context.internal.add(
                 TopicPartition(self._repartition.topic, shard),
                 np.full(len(headers), max(self._watermark_ms, 0), dtype=np.int64),
@@ -121,19 +120,19 @@ class RowsWriter:
         self._rows = [[] for _ in range(self._shard_count)]
         self._end_run = None
 
-    def _worth_a_block(self, shard: int, reached: Turn | None) -> bool:
+    def _worth_a_block(self, shard: int, turn: Turn | None) -> bool:
         moved = self._watermark_ms != self._written_ms[shard]
-        return self._end_run is not None or moved or reached != self._written_turns[shard]
+        return self._end_run is not None or moved or turn != self._written_turns[shard]
 
-    def _header(self, kind: "str", shard: int, *, reached: Turn | None = None, last: bool = False) -> BlockHeader:
+    def _header(self, kind: BlockKind, shard: int, *, turn: Turn | None = None, last: bool = False) -> BlockHeader:
         watermark_ms = self._watermark_ms if last else self._written_ms[shard]
         return BlockHeader(
             node=self._repartition.name if kind == "whole" else "",
             channel=self._channel,
             watermark_ms=None if watermark_ms == NEVER_MS else watermark_ms,
             end_run=self._end_run if last else None,
-            kind="whole" if kind == "whole" else "none",
-            reached=reached,
+            kind=kind,
+            reached=turn,
         )
 
 
@@ -141,13 +140,18 @@ def _bytes(column: npt.NDArray[np.int64]) -> bytes:
     return column.astype("<i8").tobytes()
 
 
-def _blocks(parts: list[tuple[WholeRows, int]]) -> list[bytes]:
-    """Return the rows as blocks of about 512 KiB; a part that is larger has a block of its own."""
+def _size_bytes(whole: WholeRows) -> int:
+    """Return about how large rows are in a block."""
+    return sum(map(len, whole.keys)) + sum(len(value or b"") for value in whole.values) + _ROW_BYTES * len(whole.keys)
+
+
+def _blocks(parts: list[WholeRows]) -> list[bytes]:
+    """Return the rows as blocks of about 512 KiB; a row that is larger has a block of its own."""
     blocks: list[bytes] = []
     together: list[WholeRows] = []
     room_bytes = BLOCK_BYTES_MAX
-    for whole, size_bytes in parts:
-        for piece, piece_bytes in _cut(whole, size_bytes):
+    for whole in parts:
+        for piece, piece_bytes in _cut(whole):
             if together and piece_bytes > room_bytes:
                 blocks.append(encode_whole_block(together))
                 together, room_bytes = [], BLOCK_BYTES_MAX
@@ -156,9 +160,9 @@ def _blocks(parts: list[tuple[WholeRows, int]]) -> list[bytes]:
     return [*blocks, encode_whole_block(together)] if together else blocks
 
 
-def _cut(whole: WholeRows, size_bytes: int) -> list[tuple[WholeRows, int]]:
-    """Halve rows until they are small enough, or one."""
-    count = len(whole.keys)
+def _cut(whole: WholeRows) -> list[tuple[WholeRows, int]]:
+    """Halve rows until they are small enough, or one; return each piece with its size."""
+    count, size_bytes = len(whole.keys), _size_bytes(whole)
     if size_bytes <= BLOCK_BYTES_MAX or count == 1:
         return [(whole, size_bytes)]
     halves: list[tuple[WholeRows, int]] = []
@@ -172,6 +176,5 @@ def _cut(whole: WholeRows, size_bytes: int) -> list[tuple[WholeRows, int]]:
             values=whole.values[begin:end],
             headers=None if whole.headers is None else whole.headers[begin:end],
         )
-        half_bytes = sum(map(len, half.keys)) + sum(len(value or b"") for value in half.values)
-        halves += _cut(half, half_bytes + _ROW_BYTES * (end - begin))
+        halves += _cut(half)
     return halves
