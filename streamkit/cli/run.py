@@ -13,7 +13,7 @@ import click
 from streamkit.broker.state_root import state_root
 from streamkit.cli.broker import broker_option, opened, state_dir_option
 from streamkit.cli.exits import SIGNALLED
-from streamkit.cli.files import Bindings, file_options, file_run, is_bounded
+from streamkit.cli.files import Bindings, file_options, file_run, is_bounded, over_files
 from streamkit.cli.lines import Reporter
 from streamkit.cli.load import load_job
 from streamkit.cli.lock import refuse_unlocked
@@ -22,7 +22,6 @@ from streamkit.cli.workers import ChildReporter, run_workers, when_orphaned
 from streamkit.errors import ConfigError
 from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
 from streamkit.runtime.build import unchecked
-from streamkit.runtime.options import BATCH_COMMIT_BYTES, BATCH_COMMIT_MS
 from streamkit.runtime.service import WorkerService
 from streamkit.runtime.setup import prepare
 from streamkit.seams import SystemClock, SystemFileSystem
@@ -94,8 +93,6 @@ def run(  # noqa: PLR0913  # a parameter an option
         guarantee=guarantee,
         worker_id=worker_id or f"{host}-0",
     )
-    if bindings:
-        options = replace(options, commit_bytes_max=BATCH_COMMIT_BYTES, commit_interval_ms=BATCH_COMMIT_MS)
     if workers > 1:
         arguments = ["run", job, "--child", "--broker", url, "--guarantee", guarantee]
         arguments += ["--bounded"] if bounded else []
@@ -126,7 +123,7 @@ def _run_files(topology: Topology, bindings: Bindings, url: str, options: RunOpt
     summary = Summary(records_in=0, records_out=0, late=0, seconds=0.0, finished=True)
     with file_run(topology, bindings, url, bounded=options.bounded) as (files, broker):
         if broker is not None:
-            options = replace(options, state_dir=options.state_dir or files.state_directory, place_of=files.place_name)
+            options = over_files(replace(options, state_dir=options.state_dir or files.state_directory), files)
             worker = Worker(files.topology, broker, options=options, fs=SystemFileSystem(), clock=SystemClock())
             summary, caught = asyncio.run(_supervise(worker, reporter, child=False))
             if not summary.finished:

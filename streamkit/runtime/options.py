@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from streamkit.records import TopicPartition
 
 __all__ = [
-    "BATCH_COMMIT_BYTES",
-    "BATCH_COMMIT_MS",
     "Guarantee",
     "PlaceOf",
     "Progress",
@@ -16,11 +14,6 @@ __all__ = [
     "Summary",
     "place_in_topic",
 ]
-
-BATCH_COMMIT_BYTES: Final = 64 * 1024 * 1024
-BATCH_COMMIT_MS: Final = 1_500
-"""For a run over files: nobody waits for its commits, and so rare, hot auctions over files took a fifth less CPU.
-Rarer ones keep more in memory."""
 
 Guarantee: TypeAlias = Literal["exactly-once", "at-least-once"]
 PlaceOf: TypeAlias = Callable[[TopicPartition, int], str]
