@@ -188,13 +188,13 @@ class Aside:
 
     def without_known(self, batch: Batch) -> Batch:
         """Return rows without those of bad records; nothing is counted."""
-        bad = self._bad.get(batch.origin.source)
-        return batch.take(np.flatnonzero(~np.isin(batch.offsets, list(bad)))) if bad else batch
+        place = batch.origin.source
+        return batch.take(np.flatnonzero(~self._known(place, batch.offsets))) if self.has(place) else batch
 
     def without_rows(self, batch: Batch, outbox: Outbox) -> tuple[Batch, LeftOut]:
         """Return rows that came through a shuffle without those of bad records, which go to the outbox as above."""
         place = batch.origin.source
-        known = np.isin(batch.offsets, list(self._bad[place]))
+        known = self._known(place, batch.offsets)
         if not known.any():
             return batch, LeftOut()
         bad = batch.take(np.flatnonzero(known))
@@ -208,15 +208,16 @@ class Aside:
         )
         return batch.take(np.flatnonzero(~known)), self.without(place, rows, outbox)[1]
 
-    def _known(self, place: TopicPartition, records: "RecordColumns | PickedRecords") -> npt.NDArray[np.bool_]:
+    def _known(self, place: TopicPartition, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which of these offsets are of bad records."""
         bad = self._bad[place]
-        return np.isin(records.offsets, np.fromiter(bad, dtype=np.int64, count=len(bad)))
+        return np.isin(offsets, np.fromiter(bad, dtype=np.int64, count=len(bad)))
 
     def without(
         self, place: TopicPartition, records: "RecordColumns | PickedRecords", outbox: Outbox
     ) -> tuple["RecordColumns | PickedRecords", LeftOut]:
         """Return the records without the bad ones; these go to the outbox, if that is what the policy says."""
-        bad, known = self._bad[place], self._known(place, records)
+        bad, known = self._bad[place], self._known(place, records.offsets)
         if not known.any():
             return records, LeftOut()
         out = PickedRecords.of(records, np.flatnonzero(known))
