@@ -37,9 +37,8 @@ class _Compiler:
         self._nodes = {node.name: node for node in graph.nodes}
         self._stores = tuple(dict.fromkeys(name for node in graph.nodes for name in store_names(node)))
         self._plans = plan_nodes(graph)
-        self._shuffles: dict[str, str] = {}
         self._placed: dict[str, str] = {}
-        """Of each aggregation behind a shuffle, of partial results or of rows, that shuffle."""
+        """Of each node with state behind a shuffle, of partial results or of rows, that shuffle."""
         self._roots: dict[str, str] = {}
         self._keys: dict[str, frozenset[str | None]] = {}
         self._whole: dict[str, list[str]] = {}
@@ -76,7 +75,7 @@ class _Compiler:
 
     def _check_internal_topics(self) -> None:
         """Refuse to read or write by hand what the job keeps for itself."""
-        internal = {repartition_topic(self._graph.job, name) for name in (*self._shuffles.values(), *self._whole)}
+        internal = {repartition_topic(self._graph.job, name) for name in (*self._placed.values(), *self._whole)}
         internal |= {changelog_topic(self._graph.job, name) for name in self._stores}
         if "dead_letter" in (*self._graph.policies().values(), self._graph.on_error):
             internal.add(dead_letter_topic(self._graph.job))
@@ -117,10 +116,10 @@ class _Compiler:
         if isinstance(node, Aggregation):
             shuffle = self._shuffle_before(node, node.inputs[0])
             if shuffle is not None:
-                for name, other in self._shuffles.items():
+                for name, other in self._placed.items():
                     if other == shuffle:
                         self._join(name, node.name)
-                self._shuffles[node.name] = self._placed[node.name] = shuffle
+                self._placed[node.name] = shuffle
                 return
         if store_names(node):
             self._join_users(node)
