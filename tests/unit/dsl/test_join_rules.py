@@ -5,23 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from receipts_job import receipt, receipts
 
 from streamkit import Job, Table, Tumbling
 from streamkit.errors import DefinitionError, TopologyError
-from streamkit.graph.nodes import Order
 from streamkit.testing import TestDriver
 from streamkit.topology import compile_graph, describe
-
-
-def receipt(order: str, customer: str) -> str:
-    return f"{order} for {customer}"
-
-
-def receipts(on_error: Any = "fail", order: Order = "log") -> Job:
-    job = Job("receipts", on_error=on_error)
-    customers = job.table("customers", key=str, value=str)
-    job.stream("orders", key=str, value=str).join(customers, receipt, order=order).to("receipts")
-    return job
 
 
 def lower(order: str) -> str:

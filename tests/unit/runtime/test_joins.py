@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
+from receipts_job import Row, receipt, receipts
 
 from streamkit import Job, Table, Tumbling, agg
 from streamkit.errors import ProcessingError
@@ -15,20 +16,6 @@ from streamkit.graph.nodes import Order
 from streamkit.runtime.comparing import past_of
 from streamkit.testing import TestDriver
 from streamkit.topology import compile_graph
-
-Row = tuple[str, str | None, Any]
-"""Topic, key and value of a record."""
-
-
-def receipt(order: str, customer: str) -> str:
-    return f"{order} for {customer}"
-
-
-def receipts(on_error: Any = "fail", order: Order = "log") -> Job:
-    job = Job("receipts", on_error=on_error)
-    customers = job.table("customers", key=str, value=str)
-    job.stream("orders", key=str, value=str).join(customers, receipt, order=order).to("receipts")
-    return job
 
 
 def sent_by(job: Job, rows: Sequence[Row], topic: str, *, partitions: int = 1, commit_each: int = 1000) -> list[Any]:

@@ -5,32 +5,18 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
+from receipts_job import Row, receipt, receipts
 
 from streamkit import EventTime, Job
 from streamkit.errors import DeserializationError, TimestampError
 from streamkit.files.shapes import sink_shapes
-from streamkit.graph.nodes import Order
 from streamkit.testing import TestDriver
 from streamkit.topology import compile_graph
-
-Row = tuple[str, str | None, Any]
-"""Topic, key and value of a record."""
 
 
 class Customer(msgspec.Struct):
     name: str
     since: int
-
-
-def receipt(order: str, customer: str) -> str:
-    return f"{order} for {customer}"
-
-
-def receipts(on_error: Any = "fail", order: Order = "log") -> Job:
-    job = Job("receipts", on_error=on_error)
-    customers = job.table("customers", key=str, value=str)
-    job.stream("orders", key=str, value=str).join(customers, receipt, order=order).to("receipts")
-    return job
 
 
 def test_a_table_keeps_the_last_value_of_each_key_and_hands_every_change_on() -> None:
