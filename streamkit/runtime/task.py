@@ -77,10 +77,11 @@ class Task:
         self._parts = build_parts(plan, position, self.context)
         self._dirty = False
         self._tell()
-        left = self._ended_run < plan.run.left_run
-        if left:
+        if left := self._ended_run < plan.run.left_run:
             self._emit_changed(plan.run.left_run)
-        self._dirty = self.ended or left
+        # A shuffle that leads back here is waited for: its end is written though nothing is read.
+        awaited = not self.finished and any(writer.has_end_to_write for writer in self._parts.writers)
+        self._dirty = left or self.ended or awaited
 
     @property
     def task_id(self) -> str:
@@ -105,8 +106,7 @@ class Task:
     @property
     def watermark_ms(self) -> int:
         """The lowest watermark of the inputs that are still read."""
-        inputs = self._parts.inputs.values()
-        return min(reader.watermark_ms for reader in inputs)
+        return min(reader.watermark_ms for reader in self._parts.inputs.values())
 
     def positions(self) -> dict[TopicPartition, int]:
         """Return where each input is read next; what is at its end, or must wait for others, is left out."""

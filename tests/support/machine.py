@@ -29,6 +29,9 @@ from streamkit.seams import ManualClock, ManualEventLoop, MemoryFileSystem, Seed
 from streamkit.state import POSITION_KEY, Digest, MemoryStore, store_range
 from streamkit.topology import compile_graph
 
+STEPS_MAX = 100_000
+"""Of a bounded run: of the drawn jobs, few take 1,000."""
+
 
 class Crashed(BaseException):
     """The machine lost its power."""
@@ -163,9 +166,12 @@ class Machine:
         return all(runner.task.finished for runner in self.runners)
 
     def finish(self, rng: random.Random) -> None:
-        """Step a bounded run until it has come to its end."""
-        while not self.finished:
+        """Step a bounded run until it has come to its end; one that has not after `STEPS_MAX` never will."""
+        for _ in range(STEPS_MAX):
+            if self.finished:
+                return
             self.step(rng)
+        raise AssertionError(f"wait for ever: {[one.task.task_id for one in self.runners if not one.task.finished]}")
 
     def drain(self, rng: random.Random) -> None:
         """Step an unbounded run until everything there is was read and committed."""

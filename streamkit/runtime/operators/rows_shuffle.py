@@ -93,6 +93,11 @@ class RowsWriter:
         """Mark the end of this run in the next commit."""
         self._end_run, self._ended = self._context.run.number, True
 
+    @property
+    def has_end_to_write(self) -> bool:
+        """Whether the next commit marks the end of this run."""
+        return self._end_run is not None
+
     def _reached(self) -> Turn | None:
         if not self._repartition.ordered:
             return None

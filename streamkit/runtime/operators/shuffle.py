@@ -94,6 +94,11 @@ class RepartitionWriter:
         """Mark the end of this run in the next commit."""
         self._end_run = self._context.run.number
 
+    @property
+    def has_end_to_write(self) -> bool:
+        """Whether the next commit marks the end of this run."""
+        return self._end_run is not None
+
     def _worth_a_block(self, written_ms: int) -> bool:
         if written_ms == NEVER_MS:
             return self._watermark_ms > NEVER_MS

@@ -257,3 +257,25 @@ def test_a_crash_while_a_bounded_run_is_continued_continues_the_same_run() -> No
     }
     assert made == {0: 1, 20: 1}
     assert machine.read("late") == [(b"a", row(2), 2)]
+
+
+def shop(value: dict[str, Any]) -> str:
+    return str(value["shop"])
+
+
+def counted(count: int) -> dict[str, Any]:
+    return {"n": count}
+
+
+@pytest.mark.parametrize("keys", [[], [b"a"]])
+def test_a_bounded_run_ends_though_a_task_waits_for_a_shuffle_of_its_own_and_an_input_is_empty(
+    keys: list[bytes],
+) -> None:
+    job = Job("back")
+    rows = job.stream("rows", key=str, timestamp="ts")
+    windows = rows.key_by(shop, shards=2).group_by_key().window(Tumbling(ms(10), grace=ms(0)))
+    windows.count(name="counts").to_stream().map(counted).merge(rows).to("out")
+    machine = Machine(job, {"rows": 2})
+    machine.send("rows", 0, [(key, orjson.dumps({"shop": "x", "ts": 3}), 0) for key in keys])
+    machine.run_bounded(random.Random(0))
+    assert len(machine.read("out")) == 2 * len(keys)
