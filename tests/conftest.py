@@ -1,5 +1,6 @@
 """The rules that every test runs under: seeds are printed, slow tests say so, what the machine lacks is said loudly."""
 
+import faulthandler
 import os
 import random
 import time
@@ -13,6 +14,9 @@ from kafka_tools import missing_tools
 CPU_SECONDS_MAX = 2.0
 """A test without the marker `slow` fails beyond this. Eight times what the rule says, so that a slow machine passes."""
 
+STOP_SECONDS = 960.0
+"""A test this long ends the whole run, with all stacks: Hypothesis calls a test again that its timeout has failed."""
+
 EXAMPLES = {"dev": 50, "ci": 500, "nightly": 10_000}
 CI_SEED = 20_261_125
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
@@ -22,6 +26,7 @@ for name, count in EXAMPLES.items():
 settings.load_profile(PROFILE)
 
 _DESELECTED = pytest.StashKey[list[str]]()
+_STDERR = pytest.StashKey[int]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -33,6 +38,24 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.hypothesis_seed is None:
         drawn = random.SystemRandom().getrandbits(32)
         config.option.hypothesis_seed = str(CI_SEED if PROFILE == "ci" else drawn)
+    config.stash[_STDERR] = os.dup(2)  # later it is that of a test
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process, loudly, if a thread keeps it after all is said."""
+    if config.getoption("timeout") != 0:
+        faulthandler.dump_traceback_later(60, exit=True, file=config.stash[_STDERR])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """End the whole run, loudly, where a test does not end."""
+    if item.config.getoption("timeout") != 0:
+        faulthandler.dump_traceback_later(STOP_SECONDS, exit=True, file=item.config.stash[_STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
