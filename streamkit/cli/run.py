@@ -21,9 +21,9 @@ from streamkit.cli.progress import reporter_for
 from streamkit.cli.workers import ChildReporter, run_workers, when_orphaned
 from streamkit.errors import ConfigError
 from streamkit.runtime import Guarantee, RunOptions, Summary, Worker
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.service import WorkerService
 from streamkit.runtime.setup import prepare
+from streamkit.runtime.task_plan import unchecked
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.topology import Topology, compile_graph
 

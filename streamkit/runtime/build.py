@@ -1,7 +1,7 @@
 """Builds the operators of one task from its sub-topology: the only place that knows which node runs as what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -32,7 +32,6 @@ from streamkit.runtime.aggregates import FrameAggregates
 from streamkit.runtime.blocks import BlockKind
 from streamkit.runtime.channels import ChannelInput
 from streamkit.runtime.context import TaskContext
-from streamkit.runtime.coroutines import Coroutines
 from streamkit.runtime.groups import FrameGroups, Groups, RowGroups, fold_for
 from streamkit.runtime.input import Input
 from streamkit.runtime.inputs import SourceInput
@@ -46,84 +45,22 @@ from streamkit.runtime.operators.process import ProcessOperator
 from streamkit.runtime.operators.rows_shuffle import RowsWriter
 from streamkit.runtime.operators.shuffle import CombineOperator, RepartitionWriter
 from streamkit.runtime.operators.sink import SinkOperator, SinkSpec
-from streamkit.runtime.operators.stateless import Chain, Step, StepCheck, TableFilter, step_for
+from streamkit.runtime.operators.stateless import Chain, Step, TableFilter, step_for
 from streamkit.runtime.operators.windowing import WindowOperator, last_window_ends
-from streamkit.runtime.position import InputPosition, Position, Run, RunMark
+from streamkit.runtime.position import InputPosition, Position
 from streamkit.runtime.processes import Processes
 from streamkit.runtime.rows_input import RowsInput
 from streamkit.runtime.tables import Tables
+from streamkit.runtime.task_plan import TaskPlan
 from streamkit.runtime.turns import Strand
 from streamkit.serde import Serde, frame_serde, key_serde, value_serde
 from streamkit.state import Digest
-from streamkit.topology import NodePlan, Repartition, SubTopology, Topology
+from streamkit.topology import NodePlan, Repartition
 from streamkit.topology.closings import closings_behind
-from streamkit.topology.plans import filters_updates, is_stateless
+from streamkit.topology.plans import filters_updates
 from streamkit.topology.processing import inputs_row_by_row
 
-__all__ = ["Parts", "TaskPlan", "build_parts", "task_id", "transactional_id", "unchecked"]
-
-
-def task_id(sub_topology: int, partition: int) -> str:
-    """Return the id of a task: sub-topology and partition, `0_3`."""
-    return f"{sub_topology}_{partition}"
-
-
-def transactional_id(job: str, task_id: str) -> str:
-    """Return the id of a task's producer: whoever opens it last owns the task."""
-    return f"{job}-{task_id}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskPlan:
-    """What a task is built from.
-
-    Args:
-        topology: Of the job.
-        sub: Which kind of task.
-        partition: Which one of them.
-        partition_counts: Of every topic the job touches.
-        message_bytes_max: Of every topic the job touches: how large a record batch it takes.
-        channels: For each repartition topic, the ids of the tasks that write it.
-        run: The run that is going on.
-        marks: For each source topic, what that run reads of this partition.
-        check: Wraps columnar steps (a test driver runs them twice).
-        last_offsets: Where no more comes of a source partition.
-        coroutines: Runs its async functions; None before a worker has taken the task.
-    """
-
-    topology: Topology
-    sub: SubTopology
-    partition: int
-    partition_counts: Mapping[str, int]
-    message_bytes_max: Mapping[str, int]
-    channels: Mapping[str, tuple[str, ...]]
-    run: Run
-    marks: Mapping[str, RunMark]
-    check: StepCheck
-    last_offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
-    coroutines: Coroutines | None = None
-
-    @property
-    def in_python(self) -> bool:
-        """Whether a step, a join, a `process` or an aggregation calls a Python function for each row."""
-        nodes = map(self.topology.graph.node, (*self.sub.nodes, *self.sub.combines))
-        return any(
-            self.topology.plans[node.name].spelling == "python"
-            for node in nodes
-            if isinstance(node, Aggregation | Join | TableJoin | Process)
-            or (is_stateless(node) and not isinstance(node, Typed))
-        )
-
-    @property
-    def waits(self) -> bool:
-        """Whether a step calls an async function."""
-        nodes = map(self.topology.graph.node, self.sub.nodes)
-        return any(isinstance(node, Map) and node.calls is not None for node in nodes)
-
-    @property
-    def task_id(self) -> str:
-        """Sub-topology and partition, `0_3`."""
-        return task_id(self.sub.index, self.partition)
+__all__ = ["Parts", "build_parts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +77,6 @@ class Parts:
     processes: tuple[ProcessOperator, ...]
     writers: tuple[RepartitionWriter | RowsWriter, ...]
     strands: tuple[Strand, ...]
-
-
-def unchecked(node: Node, step: Step) -> Step:  # noqa: ARG001  # the shape of a check
-    """Run a columnar step once: the check that production uses."""
-    return step
 
 
 def build_parts(plan: TaskPlan, position: Position, context: TaskContext) -> Parts:

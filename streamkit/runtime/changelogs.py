@@ -13,10 +13,10 @@ from typing import TypeAlias
 from streamkit.broker import EARLIEST, Broker, Fetcher
 from streamkit.errors import DigestMismatchError, UnknownTopicError
 from streamkit.records import TopicPartition
-from streamkit.runtime.build import task_id
 from streamkit.runtime.folding import ChangelogFold, Fault
 from streamkit.runtime.position import Position
 from streamkit.runtime.reading import read_to
+from streamkit.runtime.task_plan import task_id
 from streamkit.state import Digest, StateStore, store_range
 from streamkit.state.ranges import RangeDigests
 from streamkit.topology import StoreSpec, SubTopology, Topology

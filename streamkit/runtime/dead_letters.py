@@ -17,8 +17,8 @@ from streamkit.errors import ConfigError, UnknownTopicError
 from streamkit.log import DecodedRecords
 from streamkit.records import EncodedRecords, Header, TopicPartition
 from streamkit.runtime.aside import ATTEMPT_HEADER, TABLE_HEADER
-from streamkit.runtime.build import transactional_id
 from streamkit.runtime.reading import read_to
+from streamkit.runtime.task_plan import transactional_id
 from streamkit.topology.names import dead_letter_topic
 
 __all__ = ["DeadLetter", "keep_receipts", "read_letters", "retry_letters"]

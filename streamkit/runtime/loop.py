@@ -16,13 +16,13 @@ from typing import Any, Final
 from streamkit.broker import Broker, Fetched
 from streamkit.errors import Answer, StreamkitError
 from streamkit.records import NEVER_MS, TopicPartition
-from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.crew import Crew
 from streamkit.runtime.marks import run_ended
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.runner import TaskRunner
 from streamkit.runtime.stalls import StallWatch
 from streamkit.runtime.task import Sealed
+from streamkit.runtime.task_plan import TaskPlan
 from streamkit.runtime.trims import Trims
 from streamkit.seams import Clock
 

@@ -20,11 +20,11 @@ from typing import Final
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Producer
 from streamkit.errors import CommitFailedError, ProducerFencedError, TopologyError
 from streamkit.records import NEVER_MS, TopicPartition
-from streamkit.runtime.build import transactional_id
 from streamkit.runtime.commit import Observe
 from streamkit.runtime.new_shuffles import never_written
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note, Run, RunMark
+from streamkit.runtime.task_plan import transactional_id
 from streamkit.seams import Clock
 from streamkit.topology import Repartition, SubTopology, Topology
 

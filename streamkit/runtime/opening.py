@@ -31,7 +31,6 @@ from streamkit.errors import (
 )
 from streamkit.log import DecodedRecords, decode
 from streamkit.records import TopicPartition
-from streamkit.runtime.build import TaskPlan, transactional_id
 from streamkit.runtime.changelogs import StatefulTask, check_right, fold_task
 from streamkit.runtime.commit import Observe, stamp_of
 from streamkit.runtime.folding import ChangelogFold
@@ -39,6 +38,7 @@ from streamkit.runtime.marks import setup_id
 from streamkit.runtime.position import InputPosition, Note, Position
 from streamkit.runtime.reading import read_to
 from streamkit.runtime.stores import Stores
+from streamkit.runtime.task_plan import TaskPlan, transactional_id
 from streamkit.seams import Clock
 from streamkit.state import POSITION_KEY, Changes, MemoryStore, StateStore
 from streamkit.topology import StoreSpec

@@ -14,9 +14,9 @@ from streamkit.graph import Aggregation, Join, Late, Latest, LogicalGraph, Table
 from streamkit.graph.nodes import Process
 from streamkit.records import Batch, TopicPartition
 from streamkit.runtime.aside import Aside, PickedRecords
-from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.position import Position
 from streamkit.runtime.task import Task
+from streamkit.runtime.task_plan import TaskPlan
 from streamkit.state import MemoryStore
 
 __all__ = ["bad_records", "bad_results"]

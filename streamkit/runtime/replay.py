@@ -20,7 +20,6 @@ import orjson
 from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, OffsetSpec, Producer
 from streamkit.errors import ConfigError, DigestMismatchError, StoreDamagedError, UnknownTopicError
 from streamkit.records import TopicPartition
-from streamkit.runtime.build import task_id, transactional_id
 from streamkit.runtime.changelogs import RestoredStore, StatefulTask, stateful_tasks
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.comparing import Comparison, Past, compare_stores, contents, past_of
@@ -33,6 +32,7 @@ from streamkit.runtime.replaying import Rerun
 from streamkit.runtime.restore import RebuildProgress, Restorer
 from streamkit.runtime.setup import count_tasks
 from streamkit.runtime.shards import list_shards
+from streamkit.runtime.task_plan import task_id, transactional_id
 from streamkit.seams import Clock, FileSystem
 from streamkit.state import POSITION_KEY, Digest, RocksDBResources, RocksDBStore, StateDirectory, store_range
 from streamkit.state.ranges import RangeDigests

@@ -15,7 +15,6 @@ from streamkit.broker import LAST_STABLE, Broker, Fetched
 from streamkit.errors import Answer, RecordError, StreamkitError
 from streamkit.records import TopicPartition
 from streamkit.runtime.aside import Aside, PickedRecords
-from streamkit.runtime.build import TaskPlan
 from streamkit.runtime.commit import Commit, Observe, Publisher
 from streamkit.runtime.coroutines import Coroutines
 from streamkit.runtime.opening import Opened, open_task
@@ -23,6 +22,7 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.probe import bad_records, bad_results
 from streamkit.runtime.stores import Stores
 from streamkit.runtime.task import Sealed, Task
+from streamkit.runtime.task_plan import TaskPlan
 from streamkit.seams import Clock, EventLoop
 from streamkit.topology.names import dead_letter_topic
 

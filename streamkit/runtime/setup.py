@@ -12,7 +12,6 @@ from streamkit.graph import Join, Source, TableJoin
 from streamkit.graph.nodes import store_names
 from streamkit.log.header import BATCH_BYTES_MAX
 from streamkit.records import TopicPartition
-from streamkit.runtime.build import TaskPlan, task_id
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.keys_check import warn_of_misplaced_keys
 from streamkit.runtime.marks import RunRequest, check_counts, fix_run
@@ -20,6 +19,7 @@ from streamkit.runtime.new_shuffles import check_stores_behind
 from streamkit.runtime.operators.stateless import StepCheck
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
+from streamkit.runtime.task_plan import TaskPlan, task_id
 from streamkit.seams import Clock, SystemClock
 from streamkit.topology import SubTopology, Topology
 from streamkit.topology.names import dead_letter_topic, replay_topic

@@ -7,9 +7,9 @@ from streamkit.broker import EARLIEST, LAST_STABLE, Broker
 from streamkit.broker.assignment import assign_tasks, moved_tasks
 from streamkit.broker.protocols import Member
 from streamkit.records import TopicPartition
-from streamkit.runtime.build import task_id
 from streamkit.runtime.position import Note
 from streamkit.runtime.setup import count_tasks
+from streamkit.runtime.task_plan import task_id
 from streamkit.topology import Topology
 
 __all__ = ["Shard", "list_shards", "preview_moves"]

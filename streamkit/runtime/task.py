@@ -19,13 +19,14 @@ import orjson
 from streamkit.broker import CommittedOffset, Fetched
 from streamkit.records import NEVER_MS, EncodedRecords, TopicPartition
 from streamkit.runtime.aside import Aside
-from streamkit.runtime.build import TaskPlan, build_parts
+from streamkit.runtime.build import build_parts
 from streamkit.runtime.context import Counters, TaskContext
 from streamkit.runtime.inputs import SourceInput
 from streamkit.runtime.operators.aggregate import AggregateOperator
 from streamkit.runtime.operators.latest import LatestOperator
 from streamkit.runtime.overlay import Generation, Overlay
 from streamkit.runtime.position import Note, Position
+from streamkit.runtime.task_plan import TaskPlan
 from streamkit.runtime.turns import release
 from streamkit.state import POSITION_KEY, EntriesDigest, StateStore
 

@@ -16,7 +16,6 @@ from streamkit.broker.assignment import assign_tasks
 from streamkit.broker.protocols import Member, Membership
 from streamkit.graph import Window
 from streamkit.records import NEVER_MS
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.commit import Observe, unobserved
 from streamkit.runtime.crew import Crew
 from streamkit.runtime.loop import Loop
@@ -24,6 +23,7 @@ from streamkit.runtime.options import Progress, RunOptions, Summary
 from streamkit.runtime.runner import NO_COUNTS, RunnerEnvironment
 from streamkit.runtime.setup import JobPlan, prepare
 from streamkit.runtime.stores import DirectoryStores, MemoryStores, Stores
+from streamkit.runtime.task_plan import unchecked
 from streamkit.seams import Clock, FileSystem, ThreadEventLoop
 from streamkit.topology import Topology
 

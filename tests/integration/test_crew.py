@@ -10,11 +10,11 @@ from scenarios import SCENARIOS, Rows
 from streamkit.broker.protocols import Assignment
 from streamkit.errors import ProducerFencedError, StateError, StoreInUseError, StreamkitError, TaskMigratedError
 from streamkit.runtime import RunOptions
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.crew import Crew
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores, Stores
+from streamkit.runtime.task_plan import unchecked
 from streamkit.state import StateStore
 
 ROWS: list[Rows] = [[("a", 1, 10), ("b", 2, 20)], [("c", 3, 30)]]

@@ -23,13 +23,13 @@ from streamkit.errors import (
 )
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.crew import Crew
 from streamkit.runtime.loop import Loop
 from streamkit.runtime.reading import read_to
 from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import MemoryStores, Stores
+from streamkit.runtime.task_plan import unchecked
 from streamkit.seams import EventLoop, ManualClock, ManualEventLoop, MemoryFileSystem, SeededRng
 from streamkit.topology import compile_graph
 

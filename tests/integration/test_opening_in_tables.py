@@ -12,11 +12,11 @@ from streamkit.broker import Broker, CommittedOffset, open_broker
 from streamkit.errors import DigestMismatchError
 from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.opening import OPENING_STEPS, TABLES_FROM, Opened, open_task
 from streamkit.runtime.position import InputPosition, Note, Position
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import DirectoryStores
+from streamkit.runtime.task_plan import unchecked
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.state import POSITION_KEY, Digest, EntriesDigest, store_key
 from streamkit.topology import compile_graph

@@ -17,8 +17,8 @@ from streamkit.errors import CommitFailedError
 from streamkit.log.codec import decode
 from streamkit.records import TopicPartition
 from streamkit.runtime import RunOptions
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.setup import prepare
+from streamkit.runtime.task_plan import unchecked
 from streamkit.topology import compile_graph
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]

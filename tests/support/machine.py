@@ -17,7 +17,6 @@ from streamkit import Job
 from streamkit.broker import LATEST, open_broker
 from streamkit.graph import Aggregation
 from streamkit.records import EncodedRecords, TopicPartition
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.comparing import Past
 from streamkit.runtime.options import Guarantee, RunOptions
 from streamkit.runtime.reading import read_to
@@ -25,6 +24,7 @@ from streamkit.runtime.runner import RunnerEnvironment, TaskRunner
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.shadow import ShadowBroker
 from streamkit.runtime.stores import MemoryStores
+from streamkit.runtime.task_plan import unchecked
 from streamkit.seams import ManualClock, ManualEventLoop, MemoryFileSystem, SeededRng
 from streamkit.state import POSITION_KEY, Digest, MemoryStore, store_range
 from streamkit.topology import compile_graph

@@ -13,9 +13,9 @@ from streamkit import Job
 from streamkit.broker.partitioner import partition_of
 from streamkit.records import TopicPartition
 from streamkit.runtime import RunOptions
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.keys_check import SAMPLE_KEYS, KeySample, misplaced, topics_read_by_key
 from streamkit.runtime.setup import prepare
+from streamkit.runtime.task_plan import unchecked
 from streamkit.topology import compile_graph
 
 COUNT = 4

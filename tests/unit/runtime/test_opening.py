@@ -17,12 +17,12 @@ from streamkit.errors import (
     TaskCorruptedError,
 )
 from streamkit.records import TopicPartition
-from streamkit.runtime.build import TaskPlan, unchecked
 from streamkit.runtime.opening import Opened, open_task
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note
 from streamkit.runtime.setup import prepare
 from streamkit.runtime.stores import Stores
+from streamkit.runtime.task_plan import TaskPlan, unchecked
 from streamkit.state import POSITION_KEY, Changes, MemoryStore
 
 CHANGELOG = "columns-stats-changelog"

@@ -12,10 +12,10 @@ from streamkit import Job
 from streamkit.errors import ProducerFencedError, RunReplacedError, StreamkitError, TopologyError, UnknownTopicError
 from streamkit.records import TopicPartition
 from streamkit.runtime import SETUP_STEPS, RunOptions
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.opening import open_task
 from streamkit.runtime.position import Note
 from streamkit.runtime.setup import JobPlan, prepare
+from streamkit.runtime.task_plan import unchecked
 from streamkit.topology import compile_graph
 
 

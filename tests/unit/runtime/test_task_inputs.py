@@ -8,9 +8,9 @@ from streamkit.broker.assignment import assign_tasks
 from streamkit.broker.protocols import Member
 from streamkit.records import TopicPartition
 from streamkit.runtime import RunOptions
-from streamkit.runtime.build import unchecked
 from streamkit.runtime.opening import input_places
 from streamkit.runtime.setup import prepare
+from streamkit.runtime.task_plan import unchecked
 
 
 @pytest.mark.parametrize("worker_count", [1, 2, 3, 7])
