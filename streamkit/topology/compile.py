@@ -13,6 +13,7 @@ from streamkit.topology.ordering import (
     depends_on_order,
     shuffles_above,
     takes_rows,
+    waits_for_itself,
 )
 from streamkit.topology.plans import filters_updates, is_stateless, plan_nodes
 from streamkit.topology.processing import check_keys_of_rows, store_users
@@ -207,7 +208,6 @@ class _Compiler:
             aggregations = tuple(name for name, shuffle in self._placed.items() if shuffle == node.name)
             readers = self._whole.get(node.name) or aggregations
             if readers:
-                self._check_ahead(node, where[node.name], where[readers[0]])
                 made.append(
                     Repartition(
                         name=node.name,
@@ -221,17 +221,21 @@ class _Compiler:
                         facts=self._facts.get(node.name, False),
                     )
                 )
+        self._check_ahead(made)
         return tuple(made)
 
-    def _check_ahead(self, node: KeyBy, upstream: int, downstream: int) -> None:
+    def _check_ahead(self, shuffles: Sequence[Repartition]) -> None:
         """Refuse a shuffle that leads back where its reader would wait for itself, or a store be part of two tasks."""
         shared = any(len(users) > 1 for users in store_users(self._graph).values())
-        if upstream == downstream and (node.name in self._facts or shared):
-            raise TopologyError(
-                f"the shuffle {node.name!r} leads back into the tasks that write it",
-                detail="what reads it shares a merge, a join or a store with what is above it",
-                hint="give the nodes on the two sides stores of their own, or read the shuffled rows in a second job",
-            )
+        for shuffle in shuffles:
+            to_itself = shared and shuffle.downstream in shuffle.upstream
+            if to_itself or (shuffle.ordered and waits_for_itself(shuffle, shuffles)):
+                raise TopologyError(
+                    f"the shuffle {shuffle.name!r} leads back into the tasks that write it",
+                    detail="what reads it shares a merge, a join or a store with what is above it",
+                    hint="give the nodes on the two sides stores of their own, or a join or process "
+                    'order="arrival"; or read the shuffled rows in a second job',
+                )
 
     def _sub(self, index: int, names: tuple[str, ...], repartitions: Sequence[Repartition]) -> SubTopology:
         inside = [self._nodes[name] for name in names]

@@ -5,7 +5,7 @@ the source partition so far, source, partition, offset). So a shuffle before it 
 results, and the task reads its inputs in that order.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from streamkit.errors import TopologyError
 from streamkit.graph import (
@@ -25,9 +25,16 @@ from streamkit.graph import (
     Typed,
 )
 from streamkit.graph.nodes import Process
-from streamkit.topology.model import NodePlan
+from streamkit.topology.model import NodePlan, Repartition
 
-__all__ = ["carries_facts", "check_shuffled_whole", "depends_on_order", "shuffles_above", "takes_rows"]
+__all__ = [
+    "carries_facts",
+    "check_shuffled_whole",
+    "depends_on_order",
+    "shuffles_above",
+    "takes_rows",
+    "waits_for_itself",
+]
 
 
 def depends_on_order(node: Node) -> bool:
@@ -96,6 +103,27 @@ def shuffles_above(graph: LogicalGraph, node: Node, whole: Collection[str]) -> s
     for name in node.inputs:
         found |= {name} if name in whole else shuffles_above(graph, graph.node(name), whole)
     return found
+
+
+def waits_for_itself(shuffle: Repartition, shuffles: Sequence[Repartition]) -> bool:
+    """Return whether the tasks that take a shuffle's rows in order would wait for what they are still to hand on.
+
+    They wait for its turns. Those follow the turns of the ordered inputs of the tasks that write it; the turns of
+    results of windows follow a watermark, and so all inputs of these tasks.
+    """
+    waiting, seen = [shuffle], set[str]()
+    while waiting:
+        above = waiting.pop()
+        if shuffle.downstream in above.upstream:
+            return True
+        seen.add(above.name)
+        by_watermark = above.facts or not above.ordered
+        waiting += [
+            one
+            for one in shuffles
+            if one.downstream in above.upstream and (by_watermark or one.ordered) and one.name not in seen
+        ]
+    return False
 
 
 def check_shuffled_whole(graph: LogicalGraph, plans: Mapping[str, NodePlan], node: KeyBy, reader: str) -> None:

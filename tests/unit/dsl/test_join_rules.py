@@ -24,6 +24,21 @@ def looped(job: Job) -> None:
     orders.key_by(lower, name="by_lower").join(customers, receipt, name="by_text").to("other")
 
 
+def shown(count: int) -> str:
+    return str(count)
+
+
+def looped_over_two(job: Job, *, order: Any = "log") -> None:
+    customers = job.table("customers", key=str, value=str)
+    orders = job.stream("orders", key=str, value=str)
+    orders.join(customers, receipt, order=order, name="by_customer").to("one")
+    windows = (
+        orders.key_by(lower, name="by_lower").group_by_key().window(Tumbling(timedelta(seconds=1), grace=timedelta(0)))
+    )
+    counts = windows.count(name="counts").to_stream().map(shown)
+    counts.key_by(lower, name="by_count").join(customers, receipt, order=order, name="by_text").to("other")
+
+
 def of_windows(job: Job) -> Any:
     orders = job.stream("orders", key=str, value=str)
     windows = orders.group_by_key().window(Tumbling(timedelta(seconds=1), grace=timedelta(0)))
@@ -68,6 +83,7 @@ def compiled(define: Callable[[Job], Any]) -> None:
     ("define", "error", "says"),
     [
         (looped, TopologyError, "the shuffle 'by_lower' leads back into the tasks that write it"),
+        (looped_over_two, TopologyError, "the shuffle 'by_count' leads back into the tasks that write it"),
         (of_windows, DefinitionError, "its keys are windows"),
         (of_other_keys, DefinitionError, "orders: str, customers: int"),
         (of_no_keys, DefinitionError, "orders: bytes | None, customers: bytes"),
@@ -83,6 +99,10 @@ def test_what_cannot_be_joined_is_refused_with_its_reason(
     with pytest.raises(error) as caught:
         compiled(define)
     assert says in str(caught.value)
+
+
+def test_a_shuffle_may_lead_back_in_the_order_of_arrival() -> None:
+    compiled(lambda job: looped_over_two(job, order="arrival"))
 
 
 def test_sides_of_different_partition_counts_are_refused_with_the_fix() -> None:
