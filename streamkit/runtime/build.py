@@ -56,6 +56,7 @@ from streamkit.runtime.turns import Strand
 from streamkit.serde import Serde, frame_serde, key_serde, value_serde
 from streamkit.state import Digest
 from streamkit.topology import NodePlan, Repartition
+from streamkit.topology.absent import absent_nodes
 from streamkit.topology.closings import closings_behind
 from streamkit.topology.plans import filters_updates
 from streamkit.topology.processing import inputs_row_by_row
@@ -89,6 +90,7 @@ class _Builder:
         self._plan, self._position, self._context = plan, position, context
         self._graph: LogicalGraph = plan.topology.graph
         self._nodes = {node.name: node for node in self._graph.nodes}
+        self._absent = absent_nodes(plan.topology, plan.sub, plan.partition, plan.partition_counts)
         self._outs: dict[str, Fan] = {}
         self._windows: dict[str, WindowOperator] = {}
         self._chained: dict[str, tuple[list[Step], Fan]] = {}
@@ -110,7 +112,8 @@ class _Builder:
         self._add_channels()
         by_topic = sorted(self._inputs.items(), key=lambda item: item[0].topic)
         strands = tuple(strand for _, reader in by_topic for strand in reader.strands)
-        writers = tuple(self._writer(name, strands) for name in self._plan.sub.repartitions_out)
+        written = [name for name in self._plan.sub.repartitions_out if name not in self._absent]
+        writers = tuple(self._writer(name, strands) for name in written)
         return Parts(
             inputs=self._inputs,
             digests=self._digests,
@@ -132,7 +135,8 @@ class _Builder:
             case Merge():
                 merge = MergeOperator()
                 for name in node.inputs:
-                    self._outs[name].add(merge.port())
+                    if name not in self._absent:
+                        self._outs[name].add(merge.port())
                 self._outs[node.name] = merge.out
             case Window():
                 window = WindowOperator(node.window, self._context)
@@ -203,8 +207,7 @@ class _Builder:
 
     def _add_source(self, node: Source) -> None:
         plan, place = self._plan_of(node.name), TopicPartition(node.topic, self._plan.partition)
-        if self._plan.partition >= self._plan.partition_counts[node.topic]:
-            # A topic with fewer partitions than its sibling, merged without a key: this task has none of it.
+        if node.name in self._absent:
             self._outs[node.name] = Fan()
             return
         readers = self._graph.children(node.name)

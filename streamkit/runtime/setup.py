@@ -3,7 +3,7 @@
 Several workers may do so at once: topics that are there are fine, and the run is fixed by one of them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from streamkit.broker import Broker, TopicDescription
@@ -21,7 +21,8 @@ from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Run
 from streamkit.runtime.task_plan import TaskPlan, task_id
 from streamkit.seams import Clock, SystemClock
-from streamkit.topology import SubTopology, Topology
+from streamkit.topology import Repartition, SubTopology, Topology
+from streamkit.topology.absent import absent_nodes
 from streamkit.topology.names import dead_letter_topic, replay_topic
 
 __all__ = ["JobPlan", "check_not_replayed", "count_tasks", "prepare"]
@@ -84,14 +85,7 @@ def prepare(
     request = RunRequest(topology=topology, broker=broker, options=options, counts=counts, task_ids=task_ids)
     marks, finished = fix_run(request, clock or SystemClock(), observe)
     run = next(iter(marks.values())).run
-    channels = {
-        repartition.topic: tuple(
-            task_id(upstream, partition)
-            for upstream in repartition.upstream
-            for partition in range(task_counts[upstream])
-        )
-        for repartition in topology.repartitions
-    }
+    channels = {one.topic: tuple(_channels(topology, one, counts, task_counts)) for one in topology.repartitions}
     tasks = tuple(
         TaskPlan(
             topology=topology,
@@ -109,6 +103,17 @@ def prepare(
         for partition in range(task_counts[sub.index])
     )
     return JobPlan(tasks=tasks, run=run, finished=finished)
+
+
+def _channels(
+    topology: Topology, shuffle: Repartition, counts: Mapping[str, int], task_counts: Mapping[int, int]
+) -> Iterator[str]:
+    """Yield the ids of the tasks that write a shuffle."""
+    for upstream in shuffle.upstream:
+        sub = topology.sub_topologies[upstream]
+        for partition in range(task_counts[upstream]):
+            if shuffle.name not in absent_nodes(topology, sub, partition, counts):
+                yield task_id(upstream, partition)
 
 
 def check_not_replayed(job: str, topics: Collection[str]) -> None:

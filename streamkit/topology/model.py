@@ -50,7 +50,8 @@ class Repartition:
     downstream. Else partial results are shuffled, for the aggregations in `aggregations`. `ordered` says that the rows
     come to their readers in the order of the log. `facts` says that they are results of windows.
 
-    `upstream` are the indexes of the sub-topologies that write it: each of their tasks is one channel.
+    `upstream` are the indexes of the sub-topologies that write it: each of their tasks is one channel, but for those
+    that never get a row of it (`absent`).
     """
 
     name: str

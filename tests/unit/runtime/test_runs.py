@@ -279,3 +279,32 @@ def test_a_bounded_run_ends_though_a_task_waits_for_a_shuffle_of_its_own_and_an_
     machine.send("rows", 0, [(key, orjson.dumps({"shop": "x", "ts": 3}), 0) for key in keys])
     machine.run_bounded(random.Random(0))
     assert len(machine.read("out")) == 2 * len(keys)
+
+
+def merged(job: Job) -> None:
+    one, two = job.stream("two_parts", key=str, timestamp="ts"), job.stream("one_part", key=str, timestamp="ts")
+    windows = one.merge(two).key_by(shop, shards=2).group_by_key().window(Tumbling(ms(10), grace=ms(0)))
+    windows.count(name="counts").to("out")
+
+
+def beside(job: Job) -> None:
+    one, two = job.stream("two_parts", key=str, timestamp="ts"), job.stream("one_part", key=str, timestamp="ts")
+    one.merge(two).to("all")
+    windows = two.key_by(shop, shards=2).group_by_key().window(Tumbling(ms(10), grace=ms(0)))
+    windows.count(name="counts").to("out")
+
+
+@pytest.mark.parametrize(("define", "count"), [(merged, 3), (beside, 1)])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_nobody_waits_for_a_task_that_has_no_partition_of_a_topic(
+    define: Callable[[Job], None], count: int, bounded: bool
+) -> None:
+    job = Job("uneven")
+    define(job)
+    machine = Machine(job, {"two_parts": 2, "one_part": 1})
+    for topic, partition in [("two_parts", 0), ("two_parts", 1), ("one_part", 0)]:
+        rows = [(b"a", orjson.dumps({"shop": "x", "ts": ts}), 0) for ts in (3, 30)]
+        machine.send(topic, partition, rows)
+    machine.run(random.Random(0), bounded=bounded)
+    closed = [orjson.loads(value or b"") for _, value, _ in machine.read("out")]
+    assert [(row["window_start"], row["value"]) for row in closed] == [(0, count), (30, count)][: 1 + bounded]
