@@ -47,11 +47,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         faulthandler.dump_traceback_later(60, exit=True, file=config.stash[_STDERR])
 
 
+def _stop_later(node: pytest.Item) -> None:
+    if node.config.getoption("timeout") != 0:
+        faulthandler.dump_traceback_later(STOP_SECONDS, exit=True, file=node.config.stash[_STDERR])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Go on where pytest has just taken back what would end a test: its teardown is to come."""
+    if isinstance(node, pytest.Item):
+        _stop_later(node)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
     """End the whole run, loudly, where a test does not end."""
-    if item.config.getoption("timeout") != 0:
-        faulthandler.dump_traceback_later(STOP_SECONDS, exit=True, file=item.config.stash[_STDERR])
+    _stop_later(item)
     try:
         return (yield)
     finally:

@@ -175,7 +175,7 @@ class Machine:
 
     def drain(self, rng: random.Random) -> None:
         """Step an unbounded run until everything there is was read and committed."""
-        while True:
+        for _ in range(STEPS_MAX // 10):
             for _ in range(10):
                 self.step(rng)
             positions = {place: at for runner in self.runners for place, at in runner.task.positions().items()}
@@ -183,6 +183,7 @@ class Machine:
                 positions, wait_ms=0, bytes_max=1
             ):
                 return
+        raise AssertionError("it never comes to rest")
 
     def run_bounded(self, rng: random.Random, *, go_on: bool = False) -> int:
         """Run a bounded run to its end, over every crash; return how many crashes there were."""
