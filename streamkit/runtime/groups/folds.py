@@ -87,7 +87,7 @@ class _Codec:
         kind = Any if accumulator_type is None else accumulator_type
         self._sorted = mergeable and not in_one_order(kind)
         unordered = self._sorted or holds_sets(kind)
-        self._encoder = msgspec.msgpack.Encoder(order="deterministic" if unordered else None)
+        self._encoder = msgspec.msgpack.Encoder(order="sorted" if unordered else None)
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(kind)
 
     def encode(self, accumulators: Collection[Any]) -> list[bytes]:

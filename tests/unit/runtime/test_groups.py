@@ -461,6 +461,18 @@ def test_equal_accumulators_are_stored_and_published_alike_in_whatever_order_the
     assert all(one == made[0] for one in made[1:])
 
 
+class Kept(msgspec.Struct):
+    b: int
+    a: int
+
+
+def test_a_struct_of_no_declared_type_is_stored_alike_when_it_comes_back_as_a_dict() -> None:
+    fold = fold_for(Aggregation(name="node", how=Reduce(fn=max, commutative=True, value_type=None)))
+    stored = fold.encode([Kept(b=1, a=2)])
+    assert fold.encode(fold.decode(stored)) == stored
+    assert list(fold.final(Kept(b=1, a=2))) == list(fold.final({"b": 1, "a": 2})) == ["a", "b"]
+
+
 def test_a_dict_that_was_filled_in_the_order_of_the_rows_keeps_it_when_it_is_stored() -> None:
     def newest(kept: dict[str, int], row: dict[str, Any]) -> dict[str, int]:
         name = f"name {row['v']}"
