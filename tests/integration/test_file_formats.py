@@ -2,7 +2,7 @@
 
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from file_runs import INPUTS, OUTPUTS, left_undone, lines_of, ran, rows_of_output, worked, write_rows
 
-from streamkit import EventTime, Job, Tumbling, agg
+from streamkit import Context, EventTime, Job, Record, Tumbling, agg
 from streamkit.broker import LATEST
 from streamkit.cli.files import Bindings, is_bounded
 from streamkit.errors import ConfigError, FileError, RecordError, StreamkitError
@@ -411,7 +411,13 @@ def threefold(line: str) -> str:
     return line * 3_000_000
 
 
-@pytest.mark.parametrize("change", ["a node more", "a node less", "another type", "one more sink of its topic"])
+def passed_on(ctx: Context, record: Record[Any, Any]) -> Iterable[Record[Any, Any]]:
+    yield record
+
+
+@pytest.mark.parametrize(
+    "change", ["a node more", "a node less", "another type", "another type in a store", "one more sink of its topic"]
+)
 def test_a_job_that_changed_is_refused_by_a_run_that_goes_on(tmp_path: Path, change: str) -> None:
     def job_of(change: str = "") -> Job:
         job = Job("copying")
@@ -420,7 +426,8 @@ def test_a_job_that_changed_is_refused_by_a_run_that_goes_on(tmp_path: Path, cha
         kept = kept.filter(bool, name="again") if change == "a node more" else kept
         if change == "one more sink of its topic":
             rows.to("copies")
-        kept.to("copies")
+        stored: type[Any] = str if change == "another type in a store" else int
+        kept.process(passed_on, stores=[job.store("seen", key=str, value=stored)]).to("copies")
         return job
 
     write_sales(tmp_path / "in.jsonl")
