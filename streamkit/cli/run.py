@@ -143,7 +143,7 @@ def _run_workers(
             nothing = Summary(records_in=0, records_out=0, late=0, seconds=0.0, finished=True, already_finished=True)
             reporter.summary(nothing)
             return 0
-        return run_workers(*command, reporter, SystemClock())
+        return run_workers(*command, reporter, SystemClock(), bounded=options.bounded)
 
 
 async def _supervise(worker: Worker, reporter: Reporter, *, child: bool) -> tuple[Summary, int | None]:

@@ -2,7 +2,8 @@
 
 Each child is the same command with a worker id of its own. It tells of itself in JSON lines on its standard output, and
 stops when its standard input ends, so that none is left behind when this process is killed. It is in a session of its
-own: Ctrl-C on the terminal comes here alone, and is handed on once.
+own: Ctrl-C on the terminal comes here alone, and is handed on once, as SIGTERM: one that is still importing dies of it
+without a word, where SIGINT would be a traceback, or be lost to a module that catches it.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from streamkit.seams import Clock
 __all__ = ["ChildReporter", "merged_progress", "merged_summary", "run_workers", "when_orphaned"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_STOP: Final = signal.SIGTERM
 
 
 class ChildReporter:
@@ -75,7 +77,7 @@ def merged_summary(told: Sequence[Summary], *, seconds: float) -> Summary:
     """Return what all workers together did.
 
     Args:
-        told: Of those that ended well.
+        told: Of those that ended well; none: nothing was done, and nothing is finished.
         seconds: From the start of the first to the end of the last.
     """
     return Summary(
@@ -83,32 +85,38 @@ def merged_summary(told: Sequence[Summary], *, seconds: float) -> Summary:
         records_out=sum(one.records_out for one in told),
         late=sum(one.late for one in told),
         seconds=seconds,
-        finished=all(one.finished or one.already_finished for one in told),
-        already_finished=all(one.already_finished for one in told),
+        finished=bool(told) and all(one.finished or one.already_finished for one in told),
+        already_finished=bool(told) and all(one.already_finished for one in told),
         skipped=sum(one.skipped for one in told),
         dead_letters=sum(one.dead_letters for one in told),
     )
 
 
-def run_workers(arguments: Sequence[str], worker_ids: Sequence[str], reporter: Reporter, clock: Clock) -> int:
+def run_workers(
+    arguments: Sequence[str], worker_ids: Sequence[str], reporter: Reporter, clock: Clock, *, bounded: bool
+) -> int:
     """Run workers until all have ended; return the exit code: that of the first to fail, else 0.
 
-    When one fails the others are asked to stop. None is started again.
+    When one fails the others are asked to stop. None is started again. Cut short by a signal, a bounded run has that
+    signal's exit code, and so has any run that a second signal killed.
 
     Args:
         arguments: Of `streamkit`, the same for all.
         worker_ids: One for each.
         reporter: Told of all of them together.
         clock: For the time that it took.
+        bounded: Whether the run is to end by itself.
     """
     started_ms = clock.monotonic_ms()
     crew = _Children(reporter)
     with crew.signals_handed_on():
         for worker_id in worker_ids:
             crew.start([*arguments, "--worker-id", worker_id])
-        code = crew.wait()
+        failed = crew.wait()
+    summary = merged_summary(crew.summaries, seconds=(clock.monotonic_ms() - started_ms) / 1000)
+    code = failed or crew.cut_short(bounded=bounded and not summary.finished)
     if code == 0:
-        reporter.summary(merged_summary(crew.summaries, seconds=(clock.monotonic_ms() - started_ms) / 1000))
+        reporter.summary(summary)
     return code
 
 
@@ -121,6 +129,8 @@ class _Children:
         self._told: dict[int, Progress] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._asked: list[int] = []
+        self._handed_on: list[int] = []
+        self._died = False
         self.summaries: list[Summary] = []
 
     def start(self, arguments: Sequence[str]) -> None:
@@ -133,19 +143,36 @@ class _Children:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
+        self._handed_on.append(0)
         self._processes.append(process)
         threading.Thread(target=self._listen, args=(len(self._processes) - 1, process), daemon=True).start()
+        # A signal that came while it was being started.
+        self._hand_on()
 
     def wait(self) -> int:
-        """Wait for all; return the first code that is not 0."""
+        """Wait for all; return the first code of a failure, 0 if there was none: to be stopped is none."""
         failed = 0
         for _ in self._processes:
             code = self._ended.get()
+            self._died = self._died or code < 0
             code = SIGNALLED - code if code < 0 else code
+            if self._asked and code == SIGNALLED + _STOP:
+                continue
             if code and not failed:
                 failed = code
-                self._send(signal.SIGTERM)
+                if not self._asked:
+                    self._send(_STOP)
         return failed
+
+    def cut_short(self, *, bounded: bool) -> int:
+        """Return the exit code of a run without a failure: whether, and by what, it was cut short.
+
+        Args:
+            bounded: Whether it is bounded and not finished; any other ends by being asked to.
+        """
+        if len(self._asked) > 1 and self._died:
+            return SIGNALLED + self._asked[1]
+        return SIGNALLED + self._asked[0] if self._asked and bounded else 0
 
     @contextlib.contextmanager
     def signals_handed_on(self) -> Iterator[None]:
@@ -153,7 +180,7 @@ class _Children:
 
         def hand_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # a handler's shape
             self._asked.append(number)
-            self._send(number)
+            self._hand_on()
 
         before = {each: signal.signal(each, hand_on) for each in _SIGNALS}
         try:
@@ -161,6 +188,13 @@ class _Children:
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+    def _hand_on(self) -> None:
+        """Send each process as many signals as came, whatever comes on the way."""
+        for index, process in enumerate(self._processes):
+            while self._handed_on[index] < len(self._asked):
+                self._handed_on[index] += 1
+                process.send_signal(_STOP)
 
     def _send(self, number: int) -> None:
         for process in self._processes:

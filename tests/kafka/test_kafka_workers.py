@@ -1,6 +1,5 @@
 """`streamkit run --workers N` as a user runs it: processes on a real Kafka."""
 
-import contextlib
 import re
 import signal
 import subprocess
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from command_line import COMMAND, SECONDS, consumed, done, environment, produce, streamkit
+from command_line import COMMAND, SECONDS, consumed, done, environment, processes_in, produce, streamkit
+from held_imports import HELD, hear, pipes
 from workers import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
@@ -100,17 +100,31 @@ def test_whatever_ends_the_parent_ends_the_children(number: int, kafka: str, nam
     until(lambda: not processes_in(tmp_path))
 
 
+@pytest.mark.parametrize(("bounded", "code"), [([], 0), (["--bounded"], 130)])
+def test_ctrl_c_while_the_children_import_is_a_stop_like_any_other(
+    bounded: list[str], code: int, kafka: str, name: str, tmp_path: Path
+) -> None:
+    produce(f"{name}-lines", [b"a b c"], "--partitions", "2", "--broker", f"kafka://{kafka}", cwd=tmp_path)
+    (tmp_path / "job.py").write_text(HELD + JOB.format(name=name), encoding="utf-8")
+    command = [*COMMAND, *run(kafka, "--workers", "2", "--json", *bounded)]
+    with (
+        pipes(tmp_path) as told,
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as parent,
+    ):
+        hear(told, b"ii")
+        parent.send_signal(signal.SIGINT)
+        printed, said = parent.communicate(timeout=SECONDS)
+    assert (parent.returncode, said) == (code, b"")
+    assert (b'"finished":false' in printed) == (code == 0)
+    assert not processes_in(tmp_path)
+    (tmp_path / "job.py").write_text(JOB.format(name=name), encoding="utf-8")
+    done(*run(kafka, "--workers", "2", "--bounded"), cwd=tmp_path)
+    assert latest(name, kafka, tmp_path) == {"a": 1, "b": 1, "c": 1}
+
+
 def handles_sigterm(process: int) -> bool:
     """Return whether it does something of its own when it is asked to stop."""
     (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def processes_in(directory: Path) -> set[int]:
-    """Return the processes that run in a directory."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and (entry / "cwd").readlink() == directory:
-                found.add(int(entry.name))
-    return found

@@ -56,3 +56,13 @@ def here(*arguments: str, cwd: Path, given: bytes = b"") -> str:
         ended = CliRunner(env=unset).invoke(verbs, arguments, input=given, catch_exceptions=False)
     assert ended.exit_code == 0, ended.output
     return ended.stdout
+
+
+def processes_in(directory: Path) -> set[int]:
+    """Return the processes that run in a directory."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").readlink() == directory:
+                found.add(int(entry.name))
+    return found

@@ -36,3 +36,8 @@ def test_a_run_is_finished_if_it_is_for_all_and_was_before_if_it_was_for_all() -
     assert merged.finished
     assert not merged.already_finished
     assert not merged_summary([summary(5, finished=True), summary(1, finished=False)], seconds=1.0).finished
+
+
+def test_where_no_worker_did_anything_nothing_is_finished() -> None:
+    merged = merged_summary([], seconds=1.0)
+    assert (merged.records_in, merged.finished, merged.already_finished) == (0, False, False)
