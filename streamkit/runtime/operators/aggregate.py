@@ -116,7 +116,8 @@ class AggregateOperator:
 
     def _store_keys(self, ends_ms: Sequence[int] | npt.NDArray[np.int64], keys: Sequence[bytes]) -> list[bytes]:
         if self.spec.window is None:
-            return [store_key(self.spec.store_index, key) for key in keys]
+            prefix = store_key(self.spec.store_index, b"")
+            return [prefix + key for key in keys]
         return window_keys(self.spec.store_index, ends_ms, keys)
 
     def _without_run(self, values: Sequence[bytes]) -> list[bytes]:
