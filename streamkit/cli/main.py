@@ -1,8 +1,10 @@
 """The `streamkit` command: its groups, and what an error becomes."""
 
+import gc
 import os
 import signal
 import sys
+from typing import Final
 
 import click
 
@@ -22,6 +24,9 @@ from streamkit.cli.verify import verify
 from streamkit.errors import StreamkitError
 
 __all__ = ["main"]
+
+_COLLECT_EVERY: Final = 10_000
+"""Objects, in place of 700: a batch of rows is more than that, and holds no cycles."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,6 +51,9 @@ for command in (run, topics, produce, consume, describe, lock, shards, dead_lett
 def main() -> None:
     """Run the command line; an error is three lines and an exit code, not a traceback."""
     _open_missing_streams()
+    # What was imported stays: nobody need look through it again.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # polars puts a handler of its own below Python's, after which Ctrl-C no longer ends a read that waits.
         signal.signal(signal.SIGINT, signal.default_int_handler)
