@@ -177,6 +177,8 @@ class BlockHeader:
         end_run: The bounded run whose input ended with this block; None if it goes on.
         kind: How the payload is encoded; "none" is a block without rows.
         reached: No later row of the channel comes before this place in the order of the log; None if nobody asks.
+        reached_run: The bounded run that `reached` is said of, as inputs that had ended in it were left aside; None if
+            it holds in every run.
     """
 
     node: str
@@ -185,6 +187,7 @@ class BlockHeader:
     end_run: int | None = None
     kind: BlockKind
     reached: Turn | None = None
+    reached_run: int | None = None
 
     def to_headers(self) -> list[Header]:
         """Return the record's headers."""
@@ -199,6 +202,8 @@ class BlockHeader:
             headers.append(("end_run", b"%d" % self.end_run))
         if self.reached is not None:
             headers.append(("reached", msgspec.json.encode(self.reached)))
+        if self.reached_run is not None:
+            headers.append(("reached_run", b"%d" % self.reached_run))
         return headers
 
     @classmethod
@@ -217,6 +222,7 @@ class BlockHeader:
                 end_run=int(found["end_run"]) if "end_run" in found else None,
                 kind=_KINDS[found["kind"]],
                 reached=_decode_turn(found["reached"]) if "reached" in found else None,
+                reached_run=int(found["reached_run"]) if "reached_run" in found else None,
             )
         except (KeyError, ValueError, msgspec.MsgspecError) as cause:
             raise RowError(0, f"no headers of a block: {cause}", repr(list(headers)).encode()) from cause

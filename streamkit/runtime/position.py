@@ -17,6 +17,7 @@ from streamkit.runtime.blocks import FIRST_TURN, Turn
 __all__ = ["ChannelPosition", "InputPosition", "Note", "Position", "Run", "RunMark"]
 
 _WITHOUT_ROWS: Final = 2
+_OF_EVERY_RUN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +57,15 @@ class RunMark:
 class ChannelPosition:
     """What one upstream task has said: its watermark, and the run whose end it marked (0: none).
 
-    Of a shuffle of whole rows, beside that: `reached`, where it stands in the order of the log, and what of it was
-    handed on: all blocks below `block_offset`, and `row_count` rows of that one.
+    Of a shuffle of whole rows, beside that: `reached`, where it stands in the order of the log, with the bounded run
+    that it holds in (`reached_run`, 0: every run), and what of it was handed on: all blocks below `block_offset`, and
+    `row_count` rows of that one.
     """
 
     watermark_ms: int = NEVER_MS
     ended_run: int = 0
     reached: Turn = FIRST_TURN
+    reached_run: int = 0
     block_offset: int = 0
     row_count: int = 0
 
@@ -143,8 +146,10 @@ class Position:
 
 def _channel_to_json(channel: ChannelPosition) -> list[Any]:
     said: list[Any] = [channel.watermark_ms, channel.ended_run]
-    whole = channel.block_offset or channel.row_count or channel.reached != FIRST_TURN
-    return [*said, channel.reached, channel.block_offset, channel.row_count] if whole else said
+    if channel.block_offset or channel.row_count or channel.reached != FIRST_TURN or channel.reached_run:
+        said += [channel.reached, channel.block_offset, channel.row_count]
+        said += [channel.reached_run] if channel.reached_run else []
+    return said
 
 
 def _channel_from_json(said: Sequence[Any]) -> ChannelPosition:
@@ -155,6 +160,7 @@ def _channel_from_json(said: Sequence[Any]) -> ChannelPosition:
         watermark_ms=said[0],
         ended_run=said[1],
         reached=(time_ms, topic, partition, offset),
+        reached_run=said[5] if len(said) > _OF_EVERY_RUN else 0,
         block_offset=said[3],
         row_count=said[4],
     )

@@ -1,5 +1,6 @@
 """The partitions of shuffles that carry whole rows: each upstream task is a strand of its own."""
 
+import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ import numpy as np
 from streamkit.broker import Fetched
 from streamkit.records import Batch, Column, Origin, TopicPartition
 from streamkit.runtime.block_reading import foreign_block, has_ended, said_after, take_blocks, watermark_of
-from streamkit.runtime.blocks import BlockHeader, Turn, WholeRows, decode_whole_block
+from streamkit.runtime.blocks import FIRST_TURN, BlockHeader, Turn, WholeRows, decode_whole_block
 from streamkit.runtime.context import TaskContext
 from streamkit.runtime.operators.base import Fan
 from streamkit.runtime.position import ChannelPosition, InputPosition
@@ -34,15 +35,25 @@ class _Channel:
     """The rows of one upstream task."""
 
     def __init__(self, position: ChannelPosition, context: TaskContext, out: Fan) -> None:
-        self.said, self.reached = position, position.reached
+        self.said = position
+        self._reached, self._reached_run = position.reached, position.reached_run
         self._context, self._run, self._out = context, context.run, out
         self._from = (position.block_offset, position.row_count)
         self._ended_run = position.ended_run
         self.blocks: deque[_Block] = deque()
+        # The turns of the parts behind the first one, without those that an earlier turn comes behind: behind rows of a
+        # bounded run that was left there may be such.
+        self._behind: deque[Turn] = deque()
 
     @property
     def head(self) -> Turn | None:
         return self.blocks[0].parts[0].head if self.blocks else None
+
+    @property
+    def reached(self) -> Turn:
+        # What was said of an earlier bounded run left out inputs that had ended in it, and may have more rows now.
+        said = self._reached if self._reached_run in (0, self._run.number) else FIRST_TURN
+        return min(said, self._behind[0]) if self._behind else said
 
     @property
     def closed(self) -> bool:
@@ -63,9 +74,13 @@ class _Channel:
             left -= begin
             if begin < len(batch):
                 parts.append(HeldRows(batch, begin))
+        for part in itertools.islice(parts, 0 if self.blocks else 1, None):
+            while self._behind and self._behind[-1] > part.head:
+                self._behind.pop()
+            self._behind.append(part.head)
         self.blocks.append(_Block(offset, parts, passed, header))
         if header.reached is not None:
-            self.reached = header.reached
+            self._reached, self._reached_run = header.reached, header.reached_run or 0
         if header.end_run is not None:
             self._ended_run = header.end_run
         self.settle()
@@ -74,10 +89,13 @@ class _Channel:
         block = self.blocks[0]
         batch = block.parts[0].take(limit)
         block.passed_count += len(batch)
-        if not len(block.parts[0]):
+        passed = not len(block.parts[0])
+        if passed:
             block.parts.popleft()
         self._out.receive(self._left(batch))
         self.settle()
+        if passed and self._behind and self._behind[0] == self.head:
+            self._behind.popleft()
 
     def _left(self, batch: Batch) -> Batch:
         """Return the rows without those of records that are set aside."""
@@ -95,11 +113,13 @@ class _Channel:
             self.said = replace(said_after(self.said, block.header), block_offset=block.offset + 1, row_count=0)
 
     def position(self) -> ChannelPosition:
-        head = self.head
+        head, reached = self.head, self.reached
+        if head is not None:
+            reached = min(head, reached)
+        said = replace(self.said, reached=reached, reached_run=self._reached_run)
         if head is None:
-            return replace(self.said, reached=self.reached)
-        block = self.blocks[0]
-        return replace(self.said, reached=head, block_offset=block.offset, row_count=block.passed_count)
+            return said
+        return replace(said, block_offset=self.blocks[0].offset, row_count=self.blocks[0].passed_count)
 
 
 class RowsInput:

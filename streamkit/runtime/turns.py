@@ -39,7 +39,10 @@ class Strand(Protocol):
 
     @property
     def reached(self) -> Turn:
-        """No row that is still to be read has an earlier turn."""
+        """No row behind the first held one has an earlier turn, be it read or not.
+
+        So in every run; of a channel that a bounded run has not ended for: in that run.
+        """
         ...
 
     @property
@@ -104,8 +107,11 @@ def reached(strands: Sequence[Strand], *, ended: bool = False) -> Turn:
     """
     if ended:
         return min((strand.reached for strand in strands), default=FIRST_TURN)
+    # Behind the head may be rows before it, where a bounded run was left.
     turns = [
-        strand.reached if strand.head is None else strand.head for strand in strands if strand.head or not strand.closed
+        strand.reached if strand.head is None else min(strand.head, strand.reached)
+        for strand in strands
+        if strand.head or not strand.closed
     ]
     return min(turns) if turns else max((strand.reached for strand in strands), default=FIRST_TURN)
 

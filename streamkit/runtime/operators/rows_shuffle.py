@@ -131,6 +131,7 @@ class RowsWriter:
 
     def _header(self, kind: BlockKind, shard: int, *, turn: Turn | None = None, last: bool = False) -> BlockHeader:
         watermark_ms = self._watermark_ms if last else self._written_ms[shard]
+        run = self._context.run
         return BlockHeader(
             node=self._repartition.name if kind == "whole" else "",
             channel=self._channel,
@@ -138,6 +139,8 @@ class RowsWriter:
             end_run=self._end_run if last else None,
             kind=kind,
             reached=turn,
+            # At the end it is said of all inputs, and of what comes after.
+            reached_run=run.number if turn is not None and run.bounded and not self._ended else None,
         )
 
 

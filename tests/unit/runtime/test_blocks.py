@@ -152,6 +152,8 @@ NAMES = st.text(max_size=5)
         watermark_ms=st.none() | INT64,
         end_run=st.none() | st.integers(0, 2**32),
         kind=st.sampled_from(["frame", "rows", "none"]),
+        reached=st.none() | st.tuples(INT64, NAMES, st.integers(0, 9), INT64),
+        reached_run=st.none() | st.integers(0, 2**32),
     )
 )
 def test_what_a_block_belongs_to_survives_its_headers(header: BlockHeader) -> None:

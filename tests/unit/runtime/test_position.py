@@ -20,6 +20,7 @@ channels = st.dictionaries(
         ended_run=st.integers(0, 9),
         reached=st.just(FIRST_TURN)
         | st.tuples(st.integers(0, 2**60), st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 2**60)),
+        reached_run=st.integers(0, 9),
         block_offset=st.integers(0, 2**60),
         row_count=st.integers(0, 9),
     ),
