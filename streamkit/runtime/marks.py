@@ -21,12 +21,12 @@ from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Pro
 from streamkit.errors import CommitFailedError, ProducerFencedError, TopologyError
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.commit import Observe
-from streamkit.runtime.new_shuffles import never_written
+from streamkit.runtime.new_shuffles import ShufflesOfRun, input_topics, never_written
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note, Run, RunMark
 from streamkit.runtime.task_plan import transactional_id
 from streamkit.seams import Clock
-from streamkit.topology import Repartition, SubTopology, Topology
+from streamkit.topology import Topology
 
 __all__ = ["SETUP_STEPS", "RunRequest", "check_counts", "fix_run", "run_ended", "setup_id"]
 
@@ -61,6 +61,11 @@ class RunRequest:
     counts: Mapping[str, int]
     task_ids: Sequence[str]
 
+    def shuffles_of_run(self, notes: Mapping[TopicPartition, Note], run: int) -> ShufflesOfRun:
+        """Return what the committed notes say of a bounded run and the shuffles of the job."""
+        unwritten = never_written(self.topology, self.broker, self.counts, notes)
+        return ShufflesOfRun(self.topology, self.counts, notes, run, unwritten)
+
     @property
     def sources(self) -> list[TopicPartition]:
         """All partitions of all sources."""
@@ -84,8 +89,8 @@ def fix_run(job: RunRequest, clock: Clock, observe: Observe) -> tuple[Marks, boo
         observe: Told each step's name before it.
 
     Raises:
-        TopologyError: A source had another partition count, or a shuffle is new in a bounded run that has ended for
-            some tasks. Nothing was written.
+        TopologyError: A source had another partition count; or the last bounded run has ended, for some tasks or for
+            all, without a shuffle that the job has now. Nothing was written.
         ProducerFencedError: Others fix a run at the same time, again and again.
     """
     before = _Before.of(job, job.broker.group(job.topology.job).committed())
@@ -251,7 +256,7 @@ class _Before:
         """Look at them.
 
         Raises:
-            TopologyError: A source had another partition count.
+            TopologyError: A source had another partition count, or a shuffle is back that the last run was without.
         """
         check_counts(committed, job.counts)
         notes = {place: Note.from_text(offset.metadata) for place, offset in committed.items()}
@@ -261,8 +266,12 @@ class _Before:
         finished = bounded and _all_ended(job.topology, notes, job.counts, last)
         if bounded and not finished:
             # What it had ended for does not end again because the job got shuffles since.
-            new = {shuffle.topic for shuffle in never_written(job.topology, job.broker, job.counts, notes)}
-            finished = bool(new) and _all_ended(job.topology, notes, job.counts, last, new)
+            known = job.shuffles_of_run(notes, last)
+            absent = known.absent()
+            topics = {shuffle.topic for shuffle in absent}
+            finished = bool(absent) and _all_ended(job.topology, notes, job.counts, last, topics)
+            if finished:
+                known.check_not_back(absent)
         return cls(
             offsets={place: offset.offset for place, offset in committed.items()},
             notes=notes,
@@ -315,7 +324,7 @@ def _all_ended(
     return all(
         _ended(topic, partition, notes, run)
         for sub in topology.sub_topologies
-        for topic in _topics_of(topology, sub)
+        for topic in input_topics(topology, sub)
         if topic not in new_topics
         for partition in range(counts[topic])
     )
@@ -329,25 +338,8 @@ def _resumed(job: RunRequest, before: _Before) -> tuple[Marks, bool]:
             nobody would say to the shuffle that the run is over.
     """
     if before.last.bounded and not before.finished:
-        for shuffle in never_written(job.topology, job.broker, job.counts, before.notes):
-            for sub in (job.topology.sub_topologies[index] for index in shuffle.upstream):
-                _check_not_ended(job, before, shuffle, _topics_of(job.topology, sub))
+        job.shuffles_of_run(before.notes, before.last.number).check_none_waits()
     return before.marks, before.finished
-
-
-def _check_not_ended(job: RunRequest, before: _Before, shuffle: Repartition, topics: Sequence[str]) -> None:
-    for partition in range(max(job.counts[topic] for topic in topics)):
-        here = [topic for topic in topics if partition < job.counts[topic]]
-        if all(_ended(topic, partition, before.notes, before.last.number) for topic in here):
-            raise TopologyError(
-                f"the shuffle {shuffle.name!r} is new, and the bounded run that is under way has ended without it for"
-                f" {here[0]}-{partition}",
-                hint="undo the change until run --bounded has finished, or begin anew with streamkit replay",
-            )
-
-
-def _topics_of(topology: Topology, sub: SubTopology) -> list[str]:
-    return [*sub.source_topics, *(topology.repartition(name).topic for name in sub.repartitions_in)]
 
 
 def _ended(topic: str, partition: int, notes: Mapping[TopicPartition, Note], run: int) -> bool:

@@ -174,6 +174,8 @@ class Note:
         transaction: Number of the task's last commit; its position must bear the same one.
         ended_run: The bounded run that the task has finished or left (0: none).
         closed_run: The bounded run whose end closed windows of the task (0: none).
+        ended_shuffles: The shuffles that the task has told the end of `ended_run`; None: it had told none by then, or
+            nobody noted which.
         max_timestamp_ms: Of a source partition: the largest timestamp so far.
         mark: Of a source partition: what the run reads of it.
         partition_count: Of a source partition: how many its topic had when the run began.
@@ -186,6 +188,7 @@ class Note:
     transaction: int = 0
     ended_run: int = 0
     closed_run: int = 0
+    ended_shuffles: tuple[str, ...] | None = None
     max_timestamp_ms: int = NEVER_MS
     mark: RunMark | None = None
     partition_count: int = 0
@@ -204,6 +207,8 @@ class Note:
             run = self.mark.run
             data["mark"] = [run.number, self.mark.end_offset, self.mark.published_ms, run.published_ms, run.left_run]
             data["count"] = self.partition_count
+        if self.ended_shuffles is not None:
+            data["shuffles"] = self.ended_shuffles
         if self.read_offset:
             data["read"] = self.read_offset
         if self.position is not None:
@@ -226,6 +231,7 @@ class Note:
             transaction=data["txn"],
             ended_run=data["ended"],
             closed_run=data["closed"],
+            ended_shuffles=tuple(data["shuffles"]) if "shuffles" in data else None,
             max_timestamp_ms=data["max"],
             mark=mark,
             partition_count=data.get("count", 0),

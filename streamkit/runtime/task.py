@@ -148,8 +148,7 @@ class Task:
         reader = self._parts.inputs[fetched.topic_partition]
         before = reader.position()
         count = reader.take(fetched)
-        if reader.position() != before:
-            self._dirty = True
+        self._dirty = self._dirty or reader.position() != before
         self._release()
         self._tell()
         return count
@@ -260,6 +259,7 @@ class Task:
                 transaction=position.transaction,
                 ended_run=position.ended_run,
                 closed_run=closed_run,
+                ended_shuffles=self.plan.sub.repartitions_out if self.finished else None,
                 max_timestamp_ms=position.inputs[place].max_timestamp_ms,
                 mark=self.plan.marks[place.topic] if source else None,
                 partition_count=self.plan.partition_counts[place.topic] if source else 0,

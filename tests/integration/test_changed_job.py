@@ -160,6 +160,43 @@ def test_a_new_shuffle_in_a_bounded_run_that_is_half_over_is_refused(broker: Bro
     assert "streamkit replay" in caught.value.hint
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("more", [(), ("be",)], ids=["nothing came", "something came"])
+def test_a_shuffle_that_a_bounded_run_was_without_is_refused_when_it_is_back(
+    broker: Broker, more: tuple[str, ...], bounded: bool
+) -> None:
+    """It waited for ever: nobody marks the end of a run in a shuffle after having ended without it."""
+    send(broker, "to", "be")
+    run(broker, upper_job("one"), None)
+    send(broker, *more)
+    run(broker, upper_job(), None)
+    before = broker.group("edited").committed()
+    topology, clock = compile_graph(upper_job("one").build()), SystemClock()
+    options = RunOptions(bounded=bounded, go_on=bounded)
+    with pytest.raises(TopologyError, match="the shuffle 'one' is back, and the last bounded run was") as caught:
+        Worker(topology, broker, options=options, fs=SystemFileSystem(), clock=clock).run(threading.Event())
+    assert "lacks the rows of that run: counts_one" in caught.value.detail
+    assert "streamkit replay" in caught.value.hint
+    assert broker.group("edited").committed() == before
+    run(broker, upper_job("two"), None)
+
+
+def test_a_shuffle_that_is_back_in_a_bounded_run_that_is_half_over_is_refused(broker: Broker) -> None:
+    broker.admin.delete_topic(IN.topic)
+    broker.admin.create_topic(IN.topic, 2)
+    send(broker, "to")
+    run(broker, upper_job("one"), None)
+    send(broker, "be")
+    producer = broker.producer()
+    stop = EncodedRecords.to_append(timestamps_ms=[0], keys=[None], values=[b"stop"])
+    producer.send(TopicPartition(IN.topic, 1), stop)
+    producer.close()
+    with pytest.raises(Stop):
+        run(broker, upper_job(), None)
+    with pytest.raises(TopologyError, match=r"the shuffle 'one' is back.* has ended without it for in-0"):
+        run(broker, upper_job("one"), None)
+
+
 def counting(*, by: str = "by_word", store: str | None = "counts", keyed: bool = False) -> Job:
     job = Job("edited")
     words = job.stream(IN.topic, key=str, value=str)

@@ -70,6 +70,7 @@ def notes(draw: st.DrawFn) -> Note:
         transaction=draw(st.integers(0, 9)),
         ended_run=draw(st.integers(0, 9)),
         closed_run=draw(st.integers(0, 9)),
+        ended_shuffles=draw(st.none() | st.lists(st.text(max_size=9), max_size=3).map(tuple)),
         max_timestamp_ms=draw(watermarks),
         mark=mark,
         partition_count=0 if mark is None else draw(st.integers(1, 9)),
