@@ -8,7 +8,8 @@ forgers: whoever can choose the pairs can make two sums meet.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from xxhash import xxh3_128_intdigest
+import numpy as np
+from xxhash import xxh3_128_digest
 
 __all__ = ["Digest"]
 
@@ -44,15 +45,15 @@ class Digest:
             keys: Store keys, none of which is covered yet.
             values: One for each key.
         """
-        self._move(len(keys), sum(_hashes(keys, values)))
+        self._move(len(keys), _sum(_hashes(keys, values)))
 
     def add_pairs(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """Put pairs in, as `add` does."""
-        self._move(len(pairs), sum([xxh3_128_intdigest(key + value, len(key)) for key, value in pairs]))
+        self._move(len(pairs), _sum([xxh3_128_digest(key + value, len(key)) for key, value in pairs]))
 
     def remove(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Take pairs out, each with the value it was put in with."""
-        self._move(-len(keys), -sum(_hashes(keys, values)))
+        self._move(-len(keys), -_sum(_hashes(keys, values)))
 
     def replace(
         self, keys: Sequence[bytes], old_values: Iterable[bytes | None], new_values: Iterable[bytes | None]
@@ -60,7 +61,7 @@ class Digest:
         """Follow a write: each key goes from its old value to its new one; None means absent."""
         gone = _hashes(keys, old_values)
         come = _hashes(keys, new_values)
-        self._move(len(come) - len(gone), sum(come) - sum(gone))
+        self._move(len(come) - len(gone), _sum(come) - _sum(gone))
 
     def plus(self, other: "Digest") -> "Digest":
         """Return the digest of the pairs of both, which have no key in common."""
@@ -87,8 +88,14 @@ class Digest:
         )
 
 
-def _hashes(keys: Sequence[bytes], values: Iterable[bytes | None]) -> list[int]:
+def _hashes(keys: Sequence[bytes], values: Iterable[bytes | None]) -> list[bytes]:
     """Hash the pairs that have a value; a key's length is the seed, or a byte moved to the value would not be seen."""
     return [
-        xxh3_128_intdigest(key + value, len(key)) for key, value in zip(keys, values, strict=True) if value is not None
+        xxh3_128_digest(key + value, len(key)) for key, value in zip(keys, values, strict=True) if value is not None
     ]
+
+
+def _sum(hashes: Sequence[bytes]) -> int:
+    """Add up by words of 32 bits, of which 2^32 fit into 64: in half the time of Python's integers."""
+    words = np.frombuffer(b"".join(hashes), dtype=">u4").reshape(-1, 4).sum(axis=0, dtype=np.uint64)
+    return sum(word << shift for word, shift in zip(words.tolist(), (96, 64, 32, 0), strict=True))
