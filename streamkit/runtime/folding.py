@@ -10,6 +10,7 @@ Not here: whose changelog it is, and where the store lies (`restore`).
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -63,6 +64,13 @@ def shown_key(store: StoreSpec, key: bytes) -> str:
 _LOWEST_WINDOW_KEY: Final = bytes(10)
 
 
+def _places_of(wanted: bytes, keys: list[bytes]) -> Iterator[int]:
+    at = -1
+    for _ in range(keys.count(wanted)):
+        at = keys.index(wanted, at + 1)
+        yield at
+
+
 class ChangelogFold:
     """The fold of one changelog partition.
 
@@ -89,8 +97,9 @@ class ChangelogFold:
         """Start with nothing folded."""
         self.spec, self.place, self._store = spec, place, store
         self._begin_offset, self._complete, self._fold_bytes_max = begin_offset, complete, fold_bytes_max
-        self._latest: dict[bytes, bytes | None] = {}
-        self._latest_bytes, self._first_table = 0, begin_offset is not None
+        self._keys: list[bytes] = []
+        self._values: list[bytes | None] = []
+        self._held_bytes, self._first_table = 0, begin_offset is not None
         self._entries = EntriesDigest()
         self._transaction_keys: list[list[bytes]] = []
         self.record_count = 0
@@ -103,13 +112,13 @@ class ChangelogFold:
         """Fold what comes next."""
         keys, values = self._keyed(records)
         start = 0
-        for at in [index for index, key in enumerate(keys) if key == POSITION_KEY]:
+        for at in _places_of(POSITION_KEY, keys):
             self._fold(keys[start:at], values[start:at])
             self.record_count += 1
             self._take_position(int(records.offsets[at]), values[at])
             start = at + 1
         self._fold(keys[start:], values[start:])
-        if self._latest_bytes >= self._fold_bytes_max:
+        if self._held_bytes >= self._fold_bytes_max:
             self._write_table()
 
     def end(self) -> None:
@@ -132,16 +141,18 @@ class ChangelogFold:
         self._transaction_keys.append(keys)
         before_bytes = self._entries.size_bytes
         self._entries.add(keys, values)
-        self._latest.update(zip(keys, values, strict=True))
-        self._latest_bytes += self._entries.size_bytes - before_bytes
+        self._keys += keys
+        self._values += values
+        self._held_bytes += self._entries.size_bytes - before_bytes
         self.record_count += len(keys)
 
     def _write_table(self) -> None:
-        latest = self._latest
-        if self._first_table and None in latest.values():
-            latest = {key: value for key, value in latest.items() if value is not None}
-        self._store.ingest(latest)
-        self._latest, self._latest_bytes, self._first_table = {}, 0, False
+        keys, values = self._keys, self._values
+        if self._first_table and None in values:
+            latest = {key: value for key, value in dict(zip(keys, values, strict=True)).items() if value is not None}
+            keys, values = list(latest), list(latest.values())
+        self._store.ingest(keys, values)
+        self._keys, self._values, self._held_bytes, self._first_table = [], [], 0, False
 
     @property
     def _of_transaction(self) -> KeyRange | None:

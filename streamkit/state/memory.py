@@ -67,9 +67,9 @@ class MemoryStore:
                         self._order = None
                     self._pairs[key] = value
 
-    def ingest(self, values: Mapping[bytes, bytes | None]) -> None:
+    def ingest(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """Apply the values, and flush."""
-        self.write(Changes(values=values))
+        self.write(Changes(values=dict(zip(keys, values, strict=True))))
         self.flush()
 
     def flush(self) -> None:

@@ -39,8 +39,8 @@ class StateStore(Protocol):
         """Apply all changes atomically; after a crash either all or none of them are there."""
         ...
 
-    def ingest(self, values: Mapping[bytes, bytes | None]) -> None:
-        """Apply many values at once, as a table that was sorted beforehand; None deletes a key.
+    def ingest(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Apply many entries at once, as a sorted table. The last value of a key counts; None deletes it.
 
         It is durable on return. Much faster than `write` for many values, much slower for few.
         """
