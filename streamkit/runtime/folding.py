@@ -1,7 +1,7 @@
 """Folds one changelog partition into a store: the last value of each key, in sorted tables, and whether it is whole.
 
-Some megabytes of entries are folded in memory, sorted, and handed to the store as one table; a later table hides what
-an earlier one says of the same key, so nothing is merged here and memory is bounded whatever the changelog's length.
+Some megabytes of entries are held in memory, sorted, and handed to the store as one table; a later table hides what an
+earlier one says of the same key, so nothing is merged here and memory is bounded whatever the changelog's length.
 
 On the way every transaction is held against what its position says of it: the numbers of transactions follow each
 other, and the entries have the digest that was taken when they were written.
@@ -20,6 +20,7 @@ from streamkit.log import DecodedRecords
 from streamkit.records import TopicPartition
 from streamkit.runtime.position import Position
 from streamkit.state import POSITION_KEY, EntriesDigest, StateStore, split_window_key
+from streamkit.state.entries import FlatEntries
 from streamkit.state.ranges import KeyRange
 from streamkit.topology import StoreSpec
 
@@ -71,6 +72,14 @@ def _places_of(wanted: bytes, keys: list[bytes]) -> Iterator[int]:
         yield at
 
 
+def _without_tombstones(entries: list[FlatEntries]) -> list[FlatEntries]:
+    if not any((part.lengths < 0).any() for part in entries):
+        return entries
+    latest = {key: value for part in entries for key, value in zip(*part.columns(), strict=True)}
+    left = {key: value for key, value in latest.items() if value is not None}
+    return [FlatEntries.of(list(left), list(left.values()))]
+
+
 class ChangelogFold:
     """The fold of one changelog partition.
 
@@ -81,7 +90,7 @@ class ChangelogFold:
         begin_offset: The partition's first offset, of which the store has nothing yet; None if the store has what lies
             below the first record. Then nobody can say whether the first transaction is whole.
         complete: Whether every transaction of the task has a position here: it is the first store of its task.
-        fold_bytes_max: How much is folded in memory.
+        fold_bytes_max: How much is held in memory.
     """
 
     def __init__(
@@ -97,8 +106,7 @@ class ChangelogFold:
         """Start with nothing folded."""
         self.spec, self.place, self._store = spec, place, store
         self._begin_offset, self._complete, self._fold_bytes_max = begin_offset, complete, fold_bytes_max
-        self._keys: list[bytes] = []
-        self._values: list[bytes | None] = []
+        self._held: list[FlatEntries] = []
         self._held_bytes, self._first_table = 0, begin_offset is not None
         self._entries = EntriesDigest()
         self._transaction_keys: list[list[bytes]] = []
@@ -111,13 +119,15 @@ class ChangelogFold:
     def take(self, records: DecodedRecords) -> None:
         """Fold what comes next."""
         keys, values = self._keyed(records)
-        start = 0
+        start, held_count = 0, len(self._held)
         for at in _places_of(POSITION_KEY, keys):
             self._fold(keys[start:at], values[start:at])
             self.record_count += 1
             self._take_position(int(records.offsets[at]), values[at])
             start = at + 1
         self._fold(keys[start:], values[start:])
+        # Of small transactions the parts would take more memory than what is in them.
+        self._held[held_count:] = [FlatEntries.joined(self._held[held_count:])]
         if self._held_bytes >= self._fold_bytes_max:
             self._write_table()
 
@@ -139,20 +149,16 @@ class ChangelogFold:
         if not keys:
             return
         self._transaction_keys.append(keys)
-        before_bytes = self._entries.size_bytes
-        self._entries.add(keys, values)
-        self._keys += keys
-        self._values += values
-        self._held_bytes += self._entries.size_bytes - before_bytes
+        entries = FlatEntries.of(keys, values)
+        self._entries.add_flat(entries)
+        self._held.append(entries)
+        self._held_bytes += entries.size_bytes
         self.record_count += len(keys)
 
     def _write_table(self) -> None:
-        keys, values = self._keys, self._values
-        if self._first_table and None in values:
-            latest = {key: value for key, value in dict(zip(keys, values, strict=True)).items() if value is not None}
-            keys, values = list(latest), list(latest.values())
-        self._store.ingest(keys, values)
-        self._keys, self._values, self._held_bytes, self._first_table = [], [], 0, False
+        held = _without_tombstones(self._held) if self._first_table else self._held
+        self._store.ingest(held)
+        self._held, self._held_bytes, self._first_table = [], 0, False
 
     @property
     def _of_transaction(self) -> KeyRange | None:

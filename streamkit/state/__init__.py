@@ -1,8 +1,8 @@
 """Local state: one ordered store of bytes for each task, changed by whole commits.
 
 `protocols` says what a store is; `rocksdb` keeps one on disk, `memory` in memory. `keys` lays out the keys, `digest`
-sums up the contents, `ranges` by ranges of keys, `entries` what a changelog got; `directory` says whose files they
-are.
+sums up the contents, `ranges` by ranges of keys, `entries` what a changelog got; `ordering` sorts that for a table.
+`directory` says whose files they are.
 """
 
 from streamkit.state.digest import Digest

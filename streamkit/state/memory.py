@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamkit.errors import StoreClosedError
+from streamkit.state.entries import FlatEntries
 from streamkit.state.protocols import Changes
 
 __all__ = ["MemoryStore"]
@@ -67,9 +68,10 @@ class MemoryStore:
                         self._order = None
                     self._pairs[key] = value
 
-    def ingest(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-        """Apply the values, and flush."""
-        self.write(Changes(values=dict(zip(keys, values, strict=True))))
+    def ingest(self, entries: Sequence[FlatEntries]) -> None:
+        """Apply the entries, and flush."""
+        for part in entries:
+            self.write(Changes(values=dict(zip(*part.columns(), strict=True))))
         self.flush()
 
     def flush(self) -> None:

@@ -1,15 +1,17 @@
 """Entries in the order of their keys, the last one of each key: what a sorted table is written from.
 
 Millions of entries do not fit into the processor's caches, and in the order of their keys each lies somewhere else. So
-short keys are sorted as numbers, in columns, and keys and values are copied into cells of one size: numpy waits for
-many of them at once, where an interpreter that follows references waits for one after the other.
+short keys are sorted as numbers, in columns, and keys and values are taken from cells of one size: numpy waits for many
+of them at once, where an interpreter that follows references waits for one after the other.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from streamkit.state.entries import FlatEntries
 
 __all__ = ["in_order"]
 
@@ -20,38 +22,55 @@ _WORDS_MAX: Final = 4
 
 _ROWS: Final = 1000
 _PADDING_MAX: Final = 2
-"""Cells take at most this many times what is in them; without them it takes 0.25 us more an entry (measured)."""
+"""Cells take at most this many times what is in them."""
 
 
-def in_order(
-    keys: Sequence[bytes], values: Sequence[bytes | None]
-) -> Iterator[tuple[Sequence[bytes], Sequence[bytes | None]]]:
+def in_order(parts: Sequence[FlatEntries]) -> Iterator[tuple[Sequence[bytes], Sequence[bytes | None]]]:
     """Yield keys in the order of bytes, each once, and beside them the last value of each; up to 1,000 at a time.
 
-    Cost: 0.4 us an entry of 116 bytes (measured). Memory for as much again as the entries have.
+    Cost: 0.25 us an entry of 116 bytes (measured). Memory for as much again as the entries have; for their objects too
+    if some are tombstones or much longer than others.
     """
-    lengths = _lengths(keys)
-    if len(keys) < _NUMPY_KEYS_MIN or lengths.max() > _WORDS_MAX * _WORD_BYTES:
-        latest = dict(zip(keys, values, strict=True))
+    lengths = np.concatenate([part.lengths for part in parts])
+    key_lengths, value_lengths = lengths[:, 0], lengths[:, 1]
+    if len(lengths) < _NUMPY_KEYS_MIN or key_lengths.max() > _WORDS_MAX * _WORD_BYTES:
+        latest = {key: value for part in parts for key, value in zip(*part.columns(), strict=True)}
         ordered = sorted(latest)
         yield ordered, [latest[key] for key in ordered]
         return
-    order = _order(keys, lengths)
-    key_cells, value_cells = _Cells(keys), _Cells(values)
+    word_count = max(1, -(-int(key_lengths.max()) // _WORD_BYTES))
+    keys = _cells([part.keys for part in parts], key_lengths, word_count * _WORD_BYTES)
+    order = _order(keys.view(">u8").astype(np.uint64), key_lengths)
+    value_bytes = max(1, int(value_lengths.max()))
+    if value_lengths.min() < 0 or value_bytes * len(lengths) > _PADDING_MAX * int(value_lengths.sum()):
+        values = np.array([value for part in parts for value in part.columns()[1]], dtype=object)
+    else:
+        values = _cells([part.values for part in parts], value_lengths, value_bytes)
     for start in range(0, len(order), _ROWS):
         rows = order[start : start + _ROWS]
-        yield key_cells.at(rows), value_cells.at(rows)
+        yield _taken(keys, key_lengths, rows), _taken(values, value_lengths, rows)
 
 
-def _order(keys: Sequence[bytes], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the last row of each key, in the order of keys.
+def _cells(parts: Sequence[bytes], lengths: npt.NDArray[np.int64], cell_bytes: int) -> npt.NDArray[Any]:
+    """Return byte strings that lie one behind the other, each in a row of its own, filled up with zeros."""
+    cells = np.zeros((len(lengths), cell_bytes), dtype=np.uint8)
+    ends, start, columns = np.cumsum(lengths), 0, np.arange(cell_bytes)
+    done_bytes = 0
+    for part in parts:
+        done_bytes += len(part)
+        end = int(np.searchsorted(ends, done_bytes, side="right"))
+        some, source = cells[start:end], np.frombuffer(part, dtype=np.uint8)
+        if (lengths[start:end] == cell_bytes).all():
+            some[:] = source.reshape(some.shape)
+        else:
+            some[columns < lengths[start:end, None]] = source
+        start = end
+    return cells
 
-    They are compared by words of 8 bytes, filled up with zeros, then by length: zeros may be a key's own.
-    """
-    word_count = max(1, -(-int(lengths.max()) // _WORD_BYTES))
-    padded = np.array(keys, dtype=f"S{word_count * _WORD_BYTES}")
-    words = padded.view(">u8").reshape(len(keys), word_count).astype(np.uint64)
-    columns = [lengths, *(words[:, index] for index in reversed(range(word_count)))]
+
+def _order(words: npt.NDArray[np.uint64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the last row of each key, in the order of keys: by their words, then by length: zeros may be their own."""
+    columns = [lengths, *(words[:, index] for index in reversed(range(words.shape[1])))]
     columns = [column for column in columns if (column != column[0]).any()] or [lengths]
     order = np.lexsort(columns)  # of equal keys the later row stays behind
     last = np.zeros(len(order), dtype=bool)
@@ -62,29 +81,13 @@ def _order(keys: Sequence[bytes], lengths: npt.NDArray[np.int64]) -> npt.NDArray
     return order[last]
 
 
-class _Cells:
-    """Copies of byte strings, to be taken in any order; if some are absent or much longer than others, themselves."""
-
-    __slots__ = ("_cells", "_lengths")
-
-    def __init__(self, items: Sequence[bytes | None]) -> None:
-        self._cells: npt.NDArray[Any]
-        self._lengths: npt.NDArray[np.int64] | None = None
-        lengths = None if None in items else _lengths(cast("Sequence[bytes]", items))
-        cell_bytes = 1 if lengths is None else max(1, int(lengths.max()))
-        if lengths is None or cell_bytes * len(items) > _PADDING_MAX * int(lengths.sum()):
-            self._cells = np.array(items, dtype=object)
-            return
-        self._cells = np.array(items, dtype=f"S{cell_bytes}").view(f"V{cell_bytes}")
-        if (lengths != cell_bytes).any():
-            self._lengths = lengths
-
-    def at(self, rows: npt.NDArray[np.int64]) -> list[Any]:
-        items: list[Any] = self._cells[rows].tolist()
-        if self._lengths is None:
-            return items
-        return [item[:length] for item, length in zip(items, self._lengths[rows].tolist(), strict=True)]
-
-
-def _lengths(items: Sequence[bytes]) -> npt.NDArray[np.int64]:
-    return np.fromiter(map(len, items), dtype=np.int64, count=len(items))
+def _taken(cells: npt.NDArray[Any], lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> list[Any]:
+    if cells.dtype == object:
+        items: list[Any] = cells[rows].tolist()
+        return items
+    cell_bytes = cells.shape[1]
+    items = cells.view(f"V{cell_bytes}")[rows, 0].tolist()
+    here = lengths[rows]
+    if (here == cell_bytes).all():
+        return items
+    return [item[:length] for item, length in zip(items, here.tolist(), strict=True)]

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streamkit.state.entries import FlatEntries
+
 __all__ = ["Changes", "StateStore"]
 
 
@@ -39,7 +41,7 @@ class StateStore(Protocol):
         """Apply all changes atomically; after a crash either all or none of them are there."""
         ...
 
-    def ingest(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+    def ingest(self, entries: Sequence[FlatEntries]) -> None:
         """Apply many entries at once, as a sorted table. The last value of a key counts; None deletes it.
 
         It is durable on return. Much faster than `write` for many values, much slower for few.

@@ -35,6 +35,7 @@ from rocksdict import (
 )
 
 from streamkit.errors import StateError, StoreClosedError, StoreDamagedError, StoreLockedError
+from streamkit.state.entries import FlatEntries
 from streamkit.state.ordering import in_order
 from streamkit.state.protocols import Changes
 
@@ -175,7 +176,7 @@ class RocksDBStore:
                 self.flush()
                 self._opened().write(_batch(changes), _WAITING)
 
-    def ingest(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+    def ingest(self, entries: Sequence[FlatEntries]) -> None:
         """Sort the entries into a table beside the database and hand it over; the last value of a key counts.
 
         A crash leaves all of it or nothing, and perhaps the file `<path>.table`, which the next call overwrites.
@@ -186,18 +187,18 @@ class RocksDBStore:
             StoreDamagedError, StateError: As of `write`. Nothing was applied.
         """
         db = self._opened()
-        if not keys:
+        if not any(len(part.lengths) for part in entries):
             return
         path = f"{self.path}.table"
         with _translated(self.path):
             writer = rocksdict.SstFileWriter(self._resources.options(create=False))
             writer.open(path)
-            for ordered, theirs in in_order(keys, values):
-                if None in theirs:
-                    _put_or_delete(writer, ordered, theirs)
+            for keys, values in in_order(entries):
+                if None in values:
+                    _put_or_delete(writer, keys, values)
                 else:
                     # In C, without a step in Python for each.
-                    collections.deque(map(writer.__setitem__, ordered, theirs), maxlen=0)
+                    collections.deque(map(writer.__setitem__, keys, values), maxlen=0)
             writer.finish()
             moving = rocksdict.IngestExternalFileOptions()
             moving.set_move_files(True)

@@ -7,6 +7,7 @@ import pytest
 
 from streamkit.errors import StoreClosedError
 from streamkit.state import Changes, MemoryStore, RocksDBResources, RocksDBStore, StateStore
+from streamkit.state.entries import FlatEntries
 
 Pairs = dict[bytes, bytes]
 
@@ -139,21 +140,21 @@ def test_a_store_knows_about_how_large_it_is(store: StateStore) -> None:
 
 def test_ingested_values_hide_older_ones_and_none_deletes(store: StateStore) -> None:
     store.write(Changes(values={b"a": b"1", b"b": b"2", b"c": b"3"}))
-    store.ingest([b"d", b"b", b"a", b"x"], [b"4", None, b"new", None])
+    store.ingest([FlatEntries.of([b"d", b"b", b"a", b"x"], [b"4", None, b"new", None])])
     assert everything(store) == [(b"a", b"new"), (b"c", b"3"), (b"d", b"4")]
-    store.ingest([b"c", b"d"], [b"newer", b"5"])
-    store.ingest([b"d"], [None])
+    store.ingest([FlatEntries.of([b"c", b"d"], [b"newer", b"5"])])
+    store.ingest([FlatEntries.of([b"d"], [None])])
     assert store.get_many([b"a", b"b", b"c", b"d"]) == [b"new", None, b"newer", None]
 
 
 def test_of_a_key_that_is_ingested_more_than_once_the_last_value_counts(store: StateStore) -> None:
-    store.ingest([b"a", b"b", b"a", b"c", b"b"], [b"1", b"2", b"3", None, None])
+    store.ingest([FlatEntries.of([b"a", b"b", b"a", b"c", b"b"], [b"1", b"2", b"3", None, None])])
     assert everything(store) == [(b"a", b"3")]
 
 
 def test_what_is_written_after_an_ingest_hides_it_and_ingesting_nothing_is_fine(store: StateStore) -> None:
-    store.ingest([], [])
-    store.ingest([b"a", b""], [b"1", b"empty key"])
+    store.ingest([])
+    store.ingest([FlatEntries.of([b"a", b""], [b"1", b"empty key"])])
     store.write(Changes(values={b"a": b"2"}))
     assert everything(store) == [(b"", b"empty key"), (b"a", b"2")]
 
@@ -161,4 +162,4 @@ def test_what_is_written_after_an_ingest_hides_it_and_ingesting_nothing_is_fine(
 def test_a_closed_store_takes_no_table(store: StateStore) -> None:
     store.close()
     with pytest.raises(StoreClosedError):
-        store.ingest([b"a"], [b"1"])
+        store.ingest([FlatEntries.of([b"a"], [b"1"])])

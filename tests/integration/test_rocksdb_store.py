@@ -15,6 +15,7 @@ import pytest
 
 from streamkit.errors import StateError, StoreClosedError, StoreDamagedError, StoreLockedError
 from streamkit.state import POSITION_KEY, Changes, RocksDBResources, RocksDBStore
+from streamkit.state.entries import FlatEntries
 
 KIB, MIB = 1024, 1024 * 1024
 RESOURCES = RocksDBResources(memory_bytes=4 * MIB)
@@ -363,6 +364,6 @@ def test_a_table_has_its_keys_in_the_order_of_bytes(tmp_path: Path, length_max: 
         for one in (key, key.replace(key[-1:], b"\0")) if equal else (key, key[:-1] + b"\0", key[:-1]):
             values[one] = None if rng.random() < 0.1 else b"of %s" % one
     store = open_store(tmp_path / "db")
-    store.ingest(list(values), list(values.values()))
+    store.ingest([FlatEntries.of(list(values), list(values.values()))])
     assert list(store.scan(*EVERYTHING)) == sorted((key, value) for key, value in values.items() if value is not None)
     store.close()

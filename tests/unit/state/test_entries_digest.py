@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from streamkit.state import EntriesDigest
+from streamkit.state.entries import FlatEntries
 
 Entries = list[tuple[bytes, bytes | None]]
 ENTRIES: Entries = [(b"ann", b"3"), (b"bob", None), (b"carl", b"5"), (b"dora", b"")]
@@ -42,3 +43,18 @@ def test_a_fault_is_seen(fault: str) -> None:
 
 def test_the_text_has_version_and_count() -> None:
     assert digest_of(ENTRIES).startswith("1:4:")
+
+
+def test_flat_entries_give_back_what_was_put_in_though_several_are_joined() -> None:
+    keys, values = [b"a", b"", b"bc", b"d"], [b"1", b"", None, b"\0"]
+    parts = [FlatEntries.of(keys[:1], values[:1]), FlatEntries.of([], []), FlatEntries.of(keys[1:], values[1:])]
+    assert FlatEntries.joined(parts).columns() == (keys, values)
+    assert FlatEntries.joined([]).columns() == ([], [])
+
+
+def test_the_digest_of_flat_entries_is_that_of_their_columns() -> None:
+    keys, values = [b"a", b"bc"], [b"1", None]
+    flat, columns = EntriesDigest(), EntriesDigest()
+    flat.add_flat(FlatEntries.of(keys, values))
+    columns.add(keys, values)
+    assert flat.to_text() == columns.to_text()

@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
+from streamkit.state.entries import FlatEntries
 from streamkit.state.ordering import in_order
 
 Make = Callable[[random.Random], bytes]
@@ -32,5 +33,11 @@ def test_each_key_comes_once_in_order_with_its_last_value(keys: str, values: str
     rng = random.Random(count)
     some_keys = [SHAPES[keys](rng) for _ in range(count)]
     some_values = [VALUES[values](rng) for _ in range(count)]
-    found = [pair for part in in_order(some_keys, some_values) for pair in zip(*part, strict=True)]
+    cut = count // 3
+    parts = [
+        FlatEntries.of(some_keys[:cut], some_values[:cut]),
+        FlatEntries.of([], []),
+        FlatEntries.of(some_keys[cut:], some_values[cut:]),
+    ]
+    found = [pair for part in in_order(parts) for pair in zip(*part, strict=True)]
     assert found == sorted(dict(zip(some_keys, some_values, strict=True)).items())
