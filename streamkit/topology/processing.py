@@ -1,10 +1,11 @@
 """What `process` asks of a topology: where its stores lie, and where its rows must come one at a time. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from streamkit.errors import TopologyError
 from streamkit.graph import LogicalGraph, Node, Source, ToStream
 from streamkit.graph.nodes import Process, store_names
+from streamkit.topology.ordering import depends_on_order
 
 __all__ = ["check_keys_of_rows", "inputs_row_by_row", "store_users"]
 
@@ -43,11 +44,13 @@ def check_keys_of_rows(node: Node, keys: frozenset[str | None], nodes: Mapping[s
 def inputs_row_by_row(graph: LogicalGraph, whole: Collection[str]) -> frozenset[str]:
     """Return the nodes whose rows must go on one at a time, or results would depend on where a batch is cut.
 
-    A batch goes through one node after the other. Two nodes with one store, or one node that a row reaches on two ways,
-    would take all rows of the batch on the first way, then all on the second.
+    A batch goes through one node after the other. Two nodes with one store, or one node whose rows have an order and
+    that a row reaches on two ways, would take all rows of the batch on the first way, then all on the second.
     """
     found: set[str] = set()
-    users = [*store_users(graph).values(), *([node] for node in graph.nodes if isinstance(node, Process))]
+    one_by_one = [node for node in graph.nodes if isinstance(node, Process) or depends_on_order(node)]
+    one_by_one += [graph.node(name) for name in whole]
+    users: list[Sequence[Node]] = [*store_users(graph).values(), *([node] for node in one_by_one)]
     for together in users:
         ways: dict[str, int] = {}
         for node in together:
