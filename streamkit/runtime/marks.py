@@ -310,7 +310,8 @@ class _Before:
     def next_run(self, *, bounded: bool, published_ms: int) -> Run:
         """Return the run that follows."""
         last = self.last
-        left_run = last.number if last.bounded and not self.finished else 0
+        # Tasks that an unbounded run never opened have not written what was left for it: each knows by its `ended_run`.
+        left_run = (0 if self.finished else last.number) if last.bounded else last.left_run
         return Run(number=last.number + 1, bounded=bounded, published_ms=published_ms, left_run=left_run)
 
 

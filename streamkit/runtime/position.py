@@ -28,8 +28,8 @@ class Run:
         number: From 1; end marks belong to it.
         bounded: Whether it ends.
         published_ms: Windows that begin at or before this may have been published by an earlier bounded run.
-        left_run: The bounded run that was left before its end for this one (0: none); the tables without windows that
-            it changed were not written yet.
+        left_run: The last bounded run that was left before its end for this one or for an unbounded one that this one
+            follows (0: none). Tables without windows that it changed may not be written yet.
     """
 
     number: int = 1
@@ -86,10 +86,11 @@ class InputPosition:
 class Position:
     """How far a task is.
 
-    `transaction` counts its commits. `ended_run` is the bounded run it has finished or left (0: none). `counters` are
-    totals over all runs; `digests` hold each store's digest as text, `entries` that of what this transaction wrote to
-    each store's changelog, where it wrote anything: None where nobody digested it. `stream_times_ms` has, for each node
-    with punctuations, the largest source timestamp among the rows it has received.
+    `transaction` counts its commits. `ended_run` is the last run of which nothing is left to write (0: none): a bounded
+    one that it has finished, or an unbounded one in which it committed. `counters` are totals over all runs; `digests`
+    hold each store's digest as text, `entries` that of what this transaction wrote to each store's changelog, where it
+    wrote anything: None where nobody digested it. `stream_times_ms` has, for each node with punctuations, the largest
+    source timestamp among the rows it has received.
     """
 
     transaction: int = 0
@@ -172,7 +173,7 @@ class Note:
 
     Args:
         transaction: Number of the task's last commit; its position must bear the same one.
-        ended_run: The bounded run that the task has finished or left (0: none).
+        ended_run: That of the task's position.
         closed_run: The bounded run whose end closed windows of the task (0: none).
         ended_shuffles: The shuffles that the task has told the end of `ended_run`; None: it had told none by then, or
             nobody noted which.

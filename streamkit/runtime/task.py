@@ -78,8 +78,10 @@ class Task:
         self._parts = build_parts(plan, position, self.context)
         self._dirty = False
         self._tell()
-        if left := self._ended_run < plan.run.left_run:
+        if left := not plan.run.bounded and self._ended_run < plan.run.left_run:
             self._emit_changed(plan.run.left_run)
+        # Each commit of an unbounded run writes what it changes: nothing is left of it.
+        self._ended_run = self._ended_run if plan.run.bounded else plan.run.number
         # A shuffle that leads back here is waited for: its end is written though nothing is read.
         awaited = not self.finished and any(writer.has_end_to_write for writer in self._parts.writers)
         self._dirty = left or self.ended or awaited
@@ -164,9 +166,9 @@ class Task:
             reader.tell()
 
     def _emit_changed(self, run_number: int) -> None:
-        """Write the tables without windows that a bounded run has changed."""
+        """Write the tables without windows as they were changed up to a bounded run, and not written since."""
         for aggregate in self._parts.aggregates:
-            aggregate.emit_changed(run_number)
+            aggregate.emit_changed(self._ended_run, run_number)
         self._ended_run = run_number
 
     def merge_updates(self) -> None:
@@ -214,9 +216,7 @@ class Task:
             digests={name: digest.to_text() for name, digest in self._parts.digests.items()},
             entries=self._entries(generation),
             stream_times_ms={
-                process.node.name: process.stream_time_ms
-                for process in self._parts.processes
-                if process.stream_time_ms > NEVER_MS
+                one.node.name: one.stream_time_ms for one in self._parts.processes if one.stream_time_ms > NEVER_MS
             },
         )
 

@@ -212,16 +212,19 @@ class AggregateOperator:
         if self.spec.emit == "update" and not (self.spec.window is None and self._context.run.bounded):
             self._emit(groups)
 
-    def emit_changed(self, run_number: int) -> None:
-        """Emit each key that a bounded run changed, as it was sealed, some at a time; a table of windows has none."""
+    def emit_changed(self, after_run: int, to_run: int) -> None:
+        """Emit each key that a run after one, up to another, changed last, as it was sealed, some at a time.
+
+        A table of windows has none.
+        """
         if self.spec.window is not None:
             return
-        run = _RUN.pack(run_number)
+        after, to = _RUN.pack(after_run), _RUN.pack(to_run)
         begin, end = store_range(self.spec.store_index)
         changed = (
             (key[len(begin) :], value[_RUN.size :])
             for key, value in self._context.overlay.scan(begin, end)
-            if value.startswith(run)
+            if after < value[: _RUN.size] <= to
         )
         for some in _chunks(changed):
             groups = self._empty.take_all()

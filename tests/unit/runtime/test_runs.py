@@ -13,7 +13,11 @@ from streamkit import Job, Tumbling, agg
 from streamkit.broker import Broker, CommittedOffset, Group
 from streamkit.errors import ProducerFencedError
 from streamkit.records import TopicPartition
+from streamkit.runtime.options import RunOptions
+from streamkit.runtime.setup import prepare
+from streamkit.runtime.task_plan import unchecked
 from streamkit.testing import TestDriver
+from streamkit.topology import compile_graph
 
 
 def ms(count: int) -> timedelta:
@@ -122,6 +126,68 @@ def test_an_unbounded_run_writes_what_a_bounded_one_left_unwritten() -> None:
     for _ in range(10):
         machine.step(rng)
     assert len(machine.read("out")) == count, "it is written once"
+
+
+def counting(*, more: bool = False) -> Job:
+    job = Job("table")
+    job.stream("rows", key=str).group_by_key().count(name="counts").to("out")
+    if more:
+        job.stream("more", key=str).to("copied")
+    return job
+
+
+def leave(machine: Machine, *, bounded: bool = True) -> None:
+    """Commit one record batch of a run, and leave the run."""
+    machine.open(bounded=bounded)
+    runner = machine.runners[0]
+    for part in machine.fetcher.fetch(runner.task.positions(), wait_ms=0, bytes_max=1):
+        runner.feed(part)
+    sealed = runner.seal()
+    assert sealed is not None
+    runner.finish(sealed)
+    assert not runner.task.finished
+    machine.close()
+
+
+def begin_only(machine: Machine, *, bounded: bool = False) -> None:
+    """Fix a run, and die before a task is opened."""
+    prepare(machine.topology, machine.broker, RunOptions(bounded=bounded), unchecked)
+
+
+@pytest.mark.parametrize("runs", [[], [begin_only], [begin_only, leave, begin_only], [leave, begin_only]])
+@pytest.mark.parametrize("bounded", [False, True])
+def test_what_a_bounded_run_left_is_written_once_however_many_runs_were_left_since(
+    runs: list[Callable[[Machine], None]], bounded: bool
+) -> None:
+    machine = Machine(counting(), {"rows": 1})
+    keys = [b"%d" % number for number in range(6)]
+    machine.send("rows", 0, [(key, b"1", 0) for key in keys])
+    leave(machine)
+    for run in runs:
+        run(machine)
+    assert machine.read("out") == []
+    machine.run(random.Random(0), bounded=bounded)
+    assert sorted(machine.read("out")) == [(key, b"1", 0) for key in keys]
+
+
+def test_a_task_that_wrote_what_was_left_does_not_write_it_again_in_the_runs_after() -> None:
+    machine = Machine(counting(), {"rows": 1})
+    keys = [b"%d" % number for number in range(6)]
+    machine.send("rows", 0, [(key, b"1", 0) for key in keys])
+    for bounded in (True, False, True, False):
+        leave(machine, bounded=bounded)
+    machine.run_bounded(random.Random(0))
+    assert sorted(machine.read("out")) == [(key, b"1", 0) for key in keys]
+
+
+def test_what_a_bounded_run_left_is_written_though_the_unbounded_one_after_it_is_begun_anew_for_a_new_source() -> None:
+    machine = Machine(counting(), {"rows": 1, "more": 1})
+    machine.send("rows", 0, [(b"a", b"1", 0), (b"b", b"1", 0)])
+    leave(machine)
+    begin_only(machine)
+    machine.topology = compile_graph(counting(more=True).build())
+    machine.run(random.Random(0), bounded=False)
+    assert sorted(machine.read("out")) == [(b"a", b"1", 0), (b"b", b"1", 0)]
 
 
 def test_a_table_is_written_once_though_its_task_is_opened_again_before_its_other_input_ends() -> None:
