@@ -148,18 +148,13 @@ class Task:
             RecordError: One record is bad. The task must be closed dirty: nothing since its last commit counts.
         """
         reader = self._parts.inputs[fetched.topic_partition]
-        before = reader.position()
+        before = reader.read_offset
         count = reader.take(fetched)
-        self._dirty = self._dirty or reader.position() != before
-        self._release()
+        # Behind a row that waits no position moves; that this was read is committed all the same.
+        self._dirty = self._dirty or reader.read_offset != before
+        release(self._parts.strands)
         self._tell()
         return count
-
-    def _release(self) -> None:
-        """Hand on the rows whose turn has come, if this task takes turns."""
-        heads = [strand.head for strand in self._parts.strands]
-        release(self._parts.strands)
-        self._dirty = self._dirty or heads != [strand.head for strand in self._parts.strands]
 
     def _tell(self) -> None:
         for reader in self._parts.inputs.values():
