@@ -23,7 +23,17 @@ from streamkit.state import StateStore, store_range
 from streamkit.state.ranges import KeyRange, RangeDigests
 from streamkit.topology import StoreSpec, Topology
 
-__all__ = ["Comparison", "Past", "Side", "check_equal", "compare_stores", "contents", "past_of", "unread_places"]
+__all__ = [
+    "Comparison",
+    "Past",
+    "Side",
+    "check_equal",
+    "compare_stores",
+    "contents",
+    "past_of",
+    "read_offset",
+    "unread_places",
+]
 
 Side: TypeAlias = Literal["changelog", "state", "replay"]
 
@@ -199,7 +209,7 @@ def past_of(
     number = max((mark.run.number for mark in marks.values()), default=0)
     bounded = any(mark.run.bounded for mark in marks.values())
     past = Past(
-        ends={place: committed[place].offset for place in marks},
+        ends={place: read_offset(committed[place]) for place in marks},
         marks=marks,
         partition_counts={place.topic: notes[place].partition_count for place in marks},
         finished=bounded and all(note.ended_run >= number for note in notes.values()),
@@ -263,7 +273,8 @@ def _of_no_aggregation(topology: Topology) -> str | None:
     return next((name for name in stores if name not in aggregations), None)
 
 
-def _read_offset(committed: CommittedOffset) -> int:
+def read_offset(committed: CommittedOffset) -> int:
+    """Return how far an input was read: what waits lies beyond its committed offset."""
     return max(committed.offset, Note.from_text(committed.metadata).read_offset)
 
 
@@ -279,7 +290,7 @@ def unread_places(topology: Topology, broker: Broker) -> list[TopicPartition]:
                 continue
             for partition in range(topics[repartition.topic].partition_count):
                 place = TopicPartition(repartition.topic, partition)
-                begin = _read_offset(committed[place]) if place in committed else None
+                begin = read_offset(committed[place]) if place in committed else None
                 # Markers at the end are nothing to read.
                 if any(len(records) for records in read_to(broker, fetcher, place, begin)):
                     unread.append(place)

@@ -1,6 +1,5 @@
 """What the operators of one task share."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamkit.records import NEVER_MS, Batch, TopicPartition
@@ -42,7 +41,6 @@ class TaskContext:
         internal: Blocks of repartition topics.
         ordered: Whether rows wait for their turn among the inputs of the task.
         alone: Whether it has one input, so that nothing waits.
-        last_offsets: Where no more comes of a source partition.
         aside: The source records that are left out.
         careful: Whether the key of each row is checked where the row is known, not of each group where it is not.
         reading: Partition and offset of what was read last: a source record or a block.
@@ -55,7 +53,6 @@ class TaskContext:
     run: Run
     ordered: bool = False
     alone: bool = False
-    last_offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
     aside: Aside = field(default_factory=lambda: Aside({}, None))
     careful: bool = False
     reading: tuple[TopicPartition, int] | None = None

@@ -99,9 +99,7 @@ class SourceInput:
     @property
     def closed(self) -> bool:
         """Whether it was read to where no more comes."""
-        # A replay of a bounded run that had not ended comes no further than that run: its end is for later.
-        last = self._context.last_offsets.get(self.topic_partition, self._mark.end_offset)
-        return last is not None and self.read_offset >= last
+        return self._mark.end_offset is not None and self.read_offset >= self._mark.end_offset
 
     @property
     def full(self) -> bool:

@@ -1,7 +1,7 @@
 """How a job is run, and what a run tells about itself."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from streamkit.records import TopicPartition
@@ -44,8 +44,6 @@ class RunOptions:
         skew_max_ms: How far one source may run ahead of the slowest; None: the largest window, at least a minute.
         replaying: Whether this is a replay's own run; others are refused until the replay has ended.
         place_of: Names the place of a record in warnings.
-        last_offsets: Where no more comes of a source partition, though the run is unbounded or its end is beyond: there
-            it no longer holds back rows of other inputs. A replay reads no further.
     """
 
     bounded: bool = False
@@ -60,7 +58,6 @@ class RunOptions:
     skew_max_ms: int | None = None
     replaying: bool = False
     place_of: PlaceOf = place_in_topic
-    last_offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

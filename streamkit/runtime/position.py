@@ -181,6 +181,7 @@ class Note:
         mark: Of a source partition: what the run reads of it.
         partition_count: Of a source partition: how many its topic had when the run began.
         read_offset: How far beyond the offset it was read, for rows that wait for their turn (0: no further).
+        full: Whether so much waits that it was not to be read further.
         position: Of a task without a store: the position but for its inputs, with the first of them.
 
     No note has the positions of channels: whoever reads a shuffle has a store, and so a changelog with room for them.
@@ -194,6 +195,7 @@ class Note:
     mark: RunMark | None = None
     partition_count: int = 0
     read_offset: int = 0
+    full: bool = False
     position: Position | None = None
 
     def to_text(self) -> str:
@@ -212,6 +214,8 @@ class Note:
             data["shuffles"] = self.ended_shuffles
         if self.read_offset:
             data["read"] = self.read_offset
+        if self.full:
+            data["full"] = True
         if self.position is not None:
             data["position"] = self.position.to_json()
         return orjson.dumps(data).decode()
@@ -237,5 +241,6 @@ class Note:
             mark=mark,
             partition_count=data.get("count", 0),
             read_offset=data.get("read", 0),
+            full=data.get("full", False),
             position=Position.from_json(data["position"]) if "position" in data else None,
         )

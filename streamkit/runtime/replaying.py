@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from streamkit.broker import LAST_STABLE, Broker
+from streamkit.broker import LAST_STABLE, Broker, CommittedOffset
 from streamkit.errors import StreamkitError
 from streamkit.records import TopicPartition
-from streamkit.runtime.comparing import Past, unread_places
+from streamkit.runtime.comparing import Past, read_offset, unread_places
 from streamkit.runtime.options import Progress, RunOptions
+from streamkit.runtime.position import Note
 from streamkit.runtime.restore import RebuildProgress
 from streamkit.runtime.shadow import ShadowBroker
 from streamkit.runtime.worker import Worker
@@ -57,7 +58,7 @@ class Rerun:
         committed = self.rest.group(self.topology.job).committed()
         total_count = sum(end - min(committed[place].offset, end) for place, end in self.past.ends.items())
         tell = functools.partial(self._tell, total_count)
-        options = replace(self.options, bounded=self.past.bounded, last_offsets=self.past.ends)
+        options = replace(self.options, bounded=self.past.bounded)
         worker = Worker(self.topology, broker, options=options, fs=self.fs, clock=self.clock)
         stop = threading.Event()
         if self.past.finished:
@@ -114,13 +115,22 @@ class _Watch:
 
     def _drained(self) -> bool:
         # First the sources: once they are read and committed nothing is added to any shuffle from above.
-        committed = self._broker.group(self._topology.job).committed()
-        if any(place not in committed or committed[place].offset < end for place, end in self._ends.items()):
+        committed = self._committed()
+        if not all(place in committed and _is_read(committed[place], end) for place, end in self._ends.items()):
             return False
         repartitions = [repartition.topic for repartition in self._topology.repartitions]
         places = [place for place in committed if place.topic in repartitions]
         before = self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
         if unread_places(self._topology, self._broker):
             return False
-        # A task between two shuffles may have written meanwhile.
-        return before == self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
+        # A task between two shuffles may have written meanwhile, and one that was full may have let rows go.
+        ends = self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
+        return before == ends and committed == self._committed()
+
+    def _committed(self) -> Mapping[TopicPartition, CommittedOffset]:
+        return self._broker.group(self._topology.job).committed()
+
+
+def _is_read(committed: CommittedOffset, end: int) -> bool:
+    """Return whether no more of a source is read before others come: what waits then waits in an unbounded run, too."""
+    return read_offset(committed) >= end or Note.from_text(committed.metadata).full

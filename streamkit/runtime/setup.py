@@ -97,7 +97,6 @@ def prepare(
             run=run,
             marks={topic: marks[TopicPartition(topic, partition)] for topic in _read_here(sub, partition, counts)},
             check=check,
-            last_offsets=options.last_offsets,
         )
         for sub in topology.sub_topologies
         for partition in range(task_counts[sub.index])

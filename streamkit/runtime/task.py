@@ -70,7 +70,6 @@ class Task:
             run=plan.run,
             ordered=plan.sub.ordered,
             alone=_strand_count(plan) == 1,
-            last_offsets=plan.last_offsets,
             aside=aside,
             careful=careful,
             counters=Counters(**position.counters),
@@ -260,6 +259,7 @@ class Task:
                 partition_count=self.plan.partition_counts[place.topic] if source else 0,
                 position=carried,
                 read_offset=reader.read_offset if reader.read_offset > reader.next_offset else 0,
+                full=reader.full,
             )
             carried = None
             offsets[place] = CommittedOffset(offset=reader.next_offset, metadata=note.to_text())

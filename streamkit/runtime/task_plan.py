@@ -1,11 +1,10 @@
 """What a task is built from, and the names that it has in the log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streamkit.graph import Aggregation, Join, Map, Node, TableJoin, Typed
 from streamkit.graph.nodes import Process
-from streamkit.records import TopicPartition
 from streamkit.runtime.coroutines import Coroutines
 from streamkit.runtime.operators.stateless import Step, StepCheck
 from streamkit.runtime.position import Run, RunMark
@@ -39,7 +38,6 @@ class TaskPlan:
         run: The run that is going on.
         marks: For each source topic, what that run reads of this partition.
         check: Wraps columnar steps (a test driver runs them twice).
-        last_offsets: Where no more comes of a source partition.
         coroutines: Runs its async functions; None before a worker has taken the task.
     """
 
@@ -52,7 +50,6 @@ class TaskPlan:
     run: Run
     marks: Mapping[str, RunMark]
     check: StepCheck
-    last_offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
     coroutines: Coroutines | None = None
 
     @property

@@ -103,7 +103,7 @@ class Machine:
         """
         options = RunOptions(bounded=bounded, go_on=go_on, guarantee=self.guarantee)
         if replayed is not None:
-            options = replace(options, replaying=True, last_offsets=replayed.ends)
+            options = replace(options, replaying=True)
         broker = self.broker if replayed is None else ShadowBroker(self.broker, self.broker, replayed.ends)
         plan = prepare(self.topology, broker, options, unchecked, self._observe)
         environment = RunnerEnvironment(
