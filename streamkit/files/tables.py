@@ -5,6 +5,7 @@ A source that declares a scalar type reads the column `value`; one that declares
 integer, number or boolean, a cell that is one becomes one. An empty cell is null, and `""` is empty text.
 """
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,7 @@ __all__ = ["RowPlace", "TableShape", "csv_names", "csv_records", "csv_whole_byte
 _KEY, _VALUE = "key", "value"
 _QUOTE, _LINE_FEED = ord('"'), ord("\n")
 _BOM: Final = b"\xef\xbb\xbf"
+_CSV: Final = "a cell with a comma, a quote or a line feed in it stands in quotes, each quote in it doubled"
 _BOOLEANS: Final = {"true": True, "false": False}
 _LEAVES: Final = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Time, pl.Decimal, pl.Categorical, pl.Enum, pl.Null)
 
@@ -145,9 +147,13 @@ def csv_records(data: bytes, names: Sequence[str], part: Part, place: PartPlace,
         return FileRecords(begins, [], place.timestamp_ms)
     frame = _csv_frame(data, names)
     if frame is None or frame.height != len(begins):
-        index = _first_bad([data[begin:end] for begin, end in zip(at.tolist(), ends_at.tolist(), strict=True)], names)
+        records = [data[begin:end] for begin, end in zip(at.tolist(), ends_at.tolist(), strict=True)]
+        index = _first_bad(records, names)
         position = part.begin + place.offset - part.offset + int(begins[index])
-        raise FileError("the record is no csv of these columns", path=part.path, position=position)
+        reason = _csv_fault(records[index], len(names))
+        raise FileError(
+            f"the record is no csv of these columns: {reason}", path=part.path, position=position, hint=_CSV
+        )
     return _records(_typed(frame, shape), begins + place.offset, place, shape, part.path, text=frame)
 
 
@@ -173,6 +179,22 @@ def _first_bad(records: Sequence[bytes], names: Sequence[str]) -> int:
         frame = _csv_frame(b"\n".join(records[begin:middle]), names)
         begin, end = (middle, end) if frame is not None and frame.height == middle - begin else (begin, middle)
     return begin
+
+
+def _csv_fault(record: bytes, column_count: int) -> str:
+    """Say what is wrong with a record of csv."""
+    try:
+        text = record.decode()
+    except UnicodeDecodeError as error:
+        return f"its byte {error.start} is no UTF-8"
+    if record.count(b'"') % 2:
+        return "a quote is not closed"
+    try:
+        cells = next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        return str(error)
+    count = len(cells)
+    return f"it has {count} cells, not {column_count}" if count != column_count else "a quote stands where none may"
 
 
 def _typed(frame: pl.DataFrame, shape: TableShape) -> pl.DataFrame:

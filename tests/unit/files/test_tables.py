@@ -92,9 +92,9 @@ def test_keys_are_the_column_key_where_the_source_declares_one(tmp_path: Path, e
 @pytest.mark.parametrize(
     ("data", "message", "byte"),
     [
-        (b"a,b\n1,2\n3,4,5\n", "no csv of these columns", 8),
-        (b'a,b\n1,2\n3,"open\n', "no csv of these columns", 8),
-        (b"a,b\n1,2\n\n3,\xff\n", "no csv of these columns", 9),
+        (b"a,b\n1,2\n3,4,5\n", "it has 3 cells, not 2", 8),
+        (b'a,b\n1,2\n3,"open\n', "a quote is not closed", 8),
+        (b"a,b\n1,2\n\n3,\xff\n", "its byte 2 is no UTF-8", 9),
         (b"a,a\n1,2\n", "does not name each column once", 0),
         (b"a,\n1,2\n", "does not name each column once", 0),
         (b"", "", -1),
