@@ -154,14 +154,16 @@ class Past:
     """What the committed offsets of a job say of what it has done.
 
     Args:
+        begins: From where on each source partition counts in the state.
         ends: How far each source partition was read.
         marks: What its last run reads of each source partition.
         partition_counts: Of each source topic, when that run began.
         finished: Whether that run was a bounded one and has ended.
         run_count: How many runs it has made.
-        obstacle: Why a replay from the start cannot come to the same state; empty if it can.
+        obstacle: Why a replay from `begins` cannot come to the same state; empty if it can.
     """
 
+    begins: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
     marks: Mapping[TopicPartition, RunMark]
     partition_counts: Mapping[str, int]
@@ -175,13 +177,13 @@ class Past:
         return any(mark.run.bounded for mark in self.marks.values())
 
     def notes(self, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, CommittedOffset]:
-        """Return what is committed for a first run that reads to the same ends from other starts."""
+        """Return what is committed for a first run that reads from these starts to the same ends."""
         run = Run(number=1, bounded=self.bounded)
         return {
             place: CommittedOffset(
                 offset=starts[place],
                 metadata=Note(
-                    mark=RunMark(run=run, end_offset=mark.end_offset),
+                    mark=RunMark(run=run, end_offset=mark.end_offset, begin_offset=starts[place]),
                     partition_count=self.partition_counts[place.topic],
                 ).to_text(),
             )
@@ -208,7 +210,9 @@ def past_of(
     marks = {place: note.mark for place, note in notes.items() if place.topic in sources and note.mark is not None}
     number = max((mark.run.number for mark in marks.values()), default=0)
     bounded = any(mark.run.bounded for mark in marks.values())
+    firsts = broker.admin.list_offsets(dict.fromkeys(marks, EARLIEST))
     past = Past(
+        begins={place: firsts[place] if place.topic in kept else mark.begin_offset for place, mark in marks.items()},
         ends={place: read_offset(committed[place]) for place in marks},
         marks=marks,
         partition_counts={place.topic: notes[place].partition_count for place in marks},
@@ -216,10 +220,10 @@ def past_of(
         run_count=number,
         obstacle="",
     )
-    return replace(past, obstacle=_obstacle(topology, broker, past, kept))
+    return replace(past, obstacle=_obstacle(topology, broker, past, firsts))
 
 
-def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[str]) -> str:
+def _obstacle(topology: Topology, broker: Broker, past: Past, firsts: Mapping[TopicPartition, int]) -> str:
     if not past.run_count:
         return "the job has not run"
     if any(max(mark.published_ms, mark.run.published_ms) > NEVER_MS for mark in past.marks.values()):
@@ -232,10 +236,12 @@ def _obstacle(topology: Topology, broker: Broker, past: Past, kept: Collection[s
         return obstacle
     if broker.group(topology.job).members():
         return "workers of the job are running"
-    firsts = broker.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))
-    removed = [place for place, first in firsts.items() if first > 0 and place.topic not in kept]
-    if removed:
-        return f"records were removed from the start of {removed[0]}: it begins at offset {firsts[removed[0]]}"
+    for place, begin in sorted(past.begins.items()):
+        if begin < firsts[place]:
+            return (
+                f"records were removed from the start of {place}: it begins at offset {firsts[place]}, the state "
+                f"was made from {begin} on"
+            )
     unread = unread_places(topology, broker)
     if unread:
         return f"rows wait in {unread[0]}: let the job run until it has caught up"

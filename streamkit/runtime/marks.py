@@ -199,16 +199,23 @@ class _Marking:
         ends = dict(job.broker.admin.list_offsets(dict.fromkeys(job.sources, LAST_STABLE)))
         published_ms = before.published_ms(job.sources)
         run = before.next_run(bounded=job.options.bounded, published_ms=max(published_ms.values()))
-        self._marks = {
-            place: RunMark(run=run, end_offset=ends[place] if run.bounded else None, published_ms=published_ms[place])
-            for place in job.sources
-        }
-        starts = job.broker.admin.list_offsets(
+        firsts = job.broker.admin.list_offsets(
             {place: EARLIEST for place in job.sources if place not in before.offsets}
         )
+        starts = {**firsts, **before.offsets}
+        begins = {place: mark.begin_offset for place, mark in before.marks.items()}
+        self._marks = {
+            place: RunMark(
+                run=run,
+                end_offset=ends[place] if run.bounded else None,
+                published_ms=published_ms[place],
+                begin_offset=begins.get(place, starts[place]),
+            )
+            for place in job.sources
+        }
         offsets = {
             place: CommittedOffset(
-                offset=before.offsets.get(place, starts.get(place, 0)),
+                offset=starts[place],
                 metadata=replace(
                     before.notes.get(place, Note()), mark=mark, partition_count=job.counts[place.topic]
                 ).to_text(),

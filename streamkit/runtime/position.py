@@ -46,11 +46,13 @@ class RunMark:
         run: The run.
         end_offset: Where a bounded run ends; None for an unbounded one.
         published_ms: Windows of its records that begin at or before this were published by an earlier bounded run.
+        begin_offset: The first offset that counts in the state, the same for all runs until a replay begins elsewhere.
     """
 
     run: Run = field(default_factory=Run)
     end_offset: int | None = None
     published_ms: int = NEVER_MS
+    begin_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +212,8 @@ class Note:
             run = self.mark.run
             data["mark"] = [run.number, self.mark.end_offset, self.mark.published_ms, run.published_ms, run.left_run]
             data["count"] = self.partition_count
+            if self.mark.begin_offset:
+                data["begin"] = self.mark.begin_offset
         if self.ended_shuffles is not None:
             data["shuffles"] = self.ended_shuffles
         if self.read_offset:
@@ -231,7 +235,7 @@ class Note:
             number, end_offset, own_ms, published_ms, left_run = data["mark"]
             bounded = end_offset is not None
             run = Run(number=number, bounded=bounded, published_ms=published_ms, left_run=left_run)
-            mark = RunMark(run=run, end_offset=end_offset, published_ms=own_ms)
+            mark = RunMark(run=run, end_offset=end_offset, published_ms=own_ms, begin_offset=data.get("begin", 0))
         return cls(
             transaction=data["txn"],
             ended_run=data["ended"],

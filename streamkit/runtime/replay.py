@@ -276,12 +276,13 @@ class Replay:
         past = past_of(self._topology, self._broker, committed, self._environment.kept)
         if not past.marks:
             raise ConfigError(f"job {self._job} has not run: there is nothing to replay", hint="streamkit run JOB")
-        starts = dict(self._broker.admin.list_offsets(dict.fromkeys(past.ends, self._begin)))
-        if self._begin != EARLIEST and not past.obstacle:
-            past = replace(past, obstacle="the replay did not begin at the start of the inputs (--from)")
+        found = self._broker.admin.list_offsets(dict.fromkeys(past.ends, self._begin))
+        starts = {place: min(start, past.ends[place]) for place, start in found.items()}
+        if not past.obstacle:
+            past = replace(past, obstacle=_other_start(past.begins, starts))
         return ReplayPlan(
             begin=self._begin,
-            starts={place: min(start, past.ends[place]) for place, start in starts.items()},
+            starts=starts,
             past=past,
             outputs=self._output_ends(),
             stores=self._stores_before(past),
@@ -374,6 +375,14 @@ class Replay:
             task=task, spec=spec, ranges=before.ranges, said=None, position=None, record_count=0, faults=()
         )
         return compare_stores(was, after, "replay", run_count=self._known.past.run_count)
+
+
+def _other_start(begins: Mapping[TopicPartition, int], starts: Mapping[TopicPartition, int]) -> str:
+    """Return why a replay does not come to the state that was there; empty if it begins where that does."""
+    for place, begin in sorted(begins.items()):
+        if starts[place] != begin:
+            return f"the state was made from {place} from offset {begin} on, the replay begins at {starts[place]}"
+    return ""
 
 
 def _folded(restorer: Restorer, task: StatefulTask, path: str, run_count: int) -> list[StoreBefore]:

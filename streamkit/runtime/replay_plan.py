@@ -116,6 +116,7 @@ def _to_json(plan: ReplayPlan) -> dict[str, Any]:
         "version": _VERSION,
         "begin": plan.begin,
         "starts": _offsets_json(plan.starts),
+        "begins": _offsets_json(plan.past.begins),
         "ends": _offsets_json(plan.past.ends),
         "bounded_ends": [[at.topic, at.partition, mark.end_offset] for at, mark in plan.past.marks.items()],
         "counts": dict(plan.past.partition_counts),
@@ -135,6 +136,7 @@ def _plan_of(data: Mapping[str, Any], stores: Sequence[Mapping[str, Any]]) -> Re
         )
     run = Run(number=1, bounded=data["bounded"])
     past = Past(
+        begins=_offsets_of(data.get("begins", ())),
         ends=_offsets_of(data["ends"]),
         marks={TopicPartition(topic, at): RunMark(run=run, end_offset=end) for topic, at, end in data["bounded_ends"]},
         partition_counts=data["counts"],

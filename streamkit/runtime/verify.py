@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from streamkit.broker import EARLIEST, Broker, open_broker
+from streamkit.broker import Broker, open_broker
 from streamkit.errors import StoreDamagedError, StoreInUseError
 from streamkit.runtime.changelogs import RestoredStore, StatefulTask
 from streamkit.runtime.comparing import Comparison, Past, Side, compare_stores, contents, past_of
@@ -218,7 +218,7 @@ class Verification:
 
 
 def prepare_rerun(rest: Broker, sources: Broker, past: Past, topology: Topology) -> None:
-    """Set the offsets of a job in another broker to the start of its sources, whose topics are made there, empty.
+    """Set the offsets of a job in another broker to where its state begins; its sources are made there, empty.
 
     So are its sinks: what they take decides which records are bad.
     """
@@ -227,8 +227,7 @@ def prepare_rerun(rest: Broker, sources: Broker, past: Past, topology: Topology)
     for topic in (*past.partition_counts, *sorted(sinks - past.partition_counts.keys())):
         config = {name: value for name, value in described[topic].config.items() if name == _RECORD_LIMIT}
         rest.admin.create_topic(topic, described[topic].partition_count, config)
-    starts = sources.admin.list_offsets(dict.fromkeys(past.ends, EARLIEST))
-    rest.group(topology.job).commit(past.notes(starts))
+    rest.group(topology.job).commit(past.notes(past.begins))
 
 
 def _with_changelog(store: RestoredStore) -> Comparison:

@@ -85,10 +85,11 @@ def test_a_difference_is_exit_code_1_with_store_and_keys_and_a_replay_mends_it(p
     assert counts(place) == {"to": 2, "be": 2, "or": 1, "not": 1}
 
 
-def test_from_a_time_there_is_no_answer_but_a_reason(place: Path) -> None:
-    printed = done("replay", "job.py", "--yes", "--from", "2000-01-01T00:00:00Z", cwd=place)
+def test_a_replay_from_a_time_is_not_comparable_and_what_it_made_is_verified(place: Path) -> None:
+    printed = done("replay", "job.py", "--yes", "--from", "2100-01-01T00:00:00Z", cwd=place)
     assert "1 not comparable" in printed
-    assert "(--from)" in printed
+    assert "the state was made from lines-0 from offset 0 on, the replay begins at" in printed
+    assert "3 equal" in done("verify", "job.py", cwd=place)
 
 
 def test_state_is_neither_restored_nor_verified_while_a_replay_has_not_ended(place: Path) -> None:

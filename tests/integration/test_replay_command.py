@@ -16,6 +16,7 @@ from streamkit.runtime import RunOptions
 from streamkit.runtime.comparing import Comparison, check_equal
 from streamkit.runtime.replay import REPLAY_STEPS, Replay, ReplayEnvironment, emptied_topics
 from streamkit.runtime.restore import Restorer
+from streamkit.runtime.verify import Verification
 from streamkit.seams import SystemClock, SystemFileSystem
 from streamkit.state import POSITION_KEY, Changes, RocksDBResources, RocksDBStore
 from streamkit.topology import compile_graph
@@ -61,13 +62,13 @@ def replay(job: Ran, *, observe: Callable[[str], None] = unobserved, begin: Offs
     return Replay(job.topology, environment, begin).run()
 
 
-def killed_before(job: Ran, step: str) -> None:
+def killed_before(job: Ran, step: str, *, begin: OffsetSpec = EARLIEST) -> None:
     def observe(seen: str) -> None:
         if seen == step:
             raise Killed
 
     with pytest.raises(Killed):
-        replay(job, observe=observe)
+        replay(job, observe=observe, begin=begin)
     job.reopen()
 
 
@@ -207,7 +208,9 @@ def test_what_came_since_is_left_to_the_next_run(table: Ran) -> None:
 def test_from_a_time_only_later_records_count_and_the_state_is_not_comparable(table: Ran) -> None:
     comparisons = replay(table, begin=250)
     assert {one.equal for one in comparisons} == {None}
-    assert {one.reason for one in comparisons} == {"the replay did not begin at the start of the inputs (--from)"}
+    assert {one.reason for one in comparisons} == {
+        "the state was made from readings-0 from offset 0 on, the replay begins at 36"
+    }
     assert all(one.digest for one in comparisons)
     expected: dict[bytes, int] = {}
     for rows in ROWS:
@@ -215,6 +218,46 @@ def test_from_a_time_only_later_records_count_and_the_state_is_not_comparable(ta
         for sensor, _, _ in rows[first:]:
             expected[sensor.encode()] = expected.get(sensor.encode(), 0) + 1
     assert {key: int(value or b"0") for key, value, _ in outputs(table)["out"]} == expected
+
+
+def verified(job: Ran) -> dict[str, set[bool | None]]:
+    verification = Verification(
+        job.topology,
+        job.broker,
+        state_dir=job.state_dir,
+        options=RunOptions(),
+        fs=SystemFileSystem(),
+        clock=SystemClock(),
+    )
+    found: dict[str, set[bool | None]] = {}
+    for one in verification.run(lambda _: None):
+        found.setdefault(one.side, set()).add(one.equal)
+    return found
+
+
+ALL_EQUAL: dict[str, set[bool | None]] = {"changelog": {True}, "state": {True}, "replay": {True}}
+
+
+@pytest.mark.parametrize("step", [None, "run_inputs"])
+def test_a_state_made_from_a_time_on_agrees_with_what_begins_there_too(table: Ran, step: str | None) -> None:
+    if step is not None:
+        killed_before(table, step, begin=250)
+    replay(table, begin=250)
+    assert verified(table) == ALL_EQUAL
+    assert {one.equal for one in replay(table, begin=250)} == {True}
+    table.fill("readings", ROWS)
+    table.run(go_on=True)
+    assert verified(table) == ALL_EQUAL
+
+
+def test_a_replay_from_the_start_is_not_comparable_with_a_state_made_from_a_time_on(table: Ran) -> None:
+    replay(table, begin=250)
+    comparisons = replay(table)
+    assert {(one.equal, one.reason) for one in comparisons} == {
+        (None, "the state was made from readings-0 from offset 36 on, the replay begins at 0")
+    }
+    assert verified(table) == ALL_EQUAL
+    assert {one.equal for one in replay(table)} == {True}
 
 
 @pytest.mark.parametrize("state", ["here", "lost"])

@@ -67,6 +67,22 @@ def test_state_is_restored_verified_and_replayed(kafka: str, tmp_path: Path) -> 
     assert latest["to"] == 1200
 
 
+def test_a_state_that_a_replay_made_from_a_time_on_is_verified_from_there(kafka: str, tmp_path: Path) -> None:
+    name = f"words-{uuid.uuid4().hex[:8]}"
+    broker = f"kafka://{kafka}"
+    (tmp_path / "job.py").write_text(JOB.format(name=name), encoding="utf-8")
+    produce(f"{name}-lines", [b"to be or not to be"] * 20, "--broker", broker, cwd=tmp_path)
+    done("run", "job.py", "--bounded", "--broker", broker, cwd=tmp_path)
+    begin = ("--yes", "--from", "2100-01-01T00:00:00Z")
+    assert answers("replay", broker, tmp_path, *begin) == {("counts", "replay"): {None}}
+    produce(f"{name}-lines", [b"that is"] * 20, "--broker", broker, cwd=tmp_path)
+    done("run", "job.py", "--bounded", "--continue", "--broker", broker, cwd=tmp_path)
+    sides = {("counts", side): {True} for side in ("changelog", "state", "replay")}
+    assert answers("verify", broker, tmp_path) == sides
+    assert answers("replay", broker, tmp_path, "--yes") == {("counts", "replay"): {None}}
+    assert answers("verify", broker, tmp_path) == sides
+
+
 def test_a_replay_that_dies_before_each_of_its_steps_comes_to_its_end(kafka: str, tmp_path: Path) -> None:
     name = f"words-{uuid.uuid4().hex[:8]}"
     broker = f"kafka://{kafka}"

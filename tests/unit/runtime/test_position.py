@@ -55,7 +55,9 @@ def run_marks(draw: st.DrawFn) -> RunMark:
         published_ms=draw(watermarks),
         left_run=draw(st.integers(0, 98)),
     )
-    return RunMark(run=run, end_offset=end_offset, published_ms=draw(watermarks))
+    return RunMark(
+        run=run, end_offset=end_offset, published_ms=draw(watermarks), begin_offset=draw(st.integers(0, 2**60))
+    )
 
 
 @given(position=positions)
@@ -101,7 +103,7 @@ def test_the_note_of_a_task_without_a_store_fits_into_kafkas_metadata() -> None:
     position = Position(transaction=2**62, inputs=inputs, counters=counters, stream_times_ms=stream_times_ms)
     note = Note(
         transaction=2**62,
-        mark=RunMark(run=Run(number=2**31, bounded=True), end_offset=2**62),
+        mark=RunMark(run=Run(number=2**31, bounded=True), end_offset=2**62, begin_offset=2**62),
         partition_count=2**31,
         read_offset=2**62,
         position=position,
