@@ -19,7 +19,7 @@ import orjson
 from streamkit.log import DecodedRecords
 from streamkit.records import TopicPartition
 from streamkit.runtime.position import Position
-from streamkit.state import POSITION_KEY, EntriesDigest, StateStore, split_window_key
+from streamkit.state import POSITION_KEY, EntriesDigest, StateStore, split_window_key, store_range
 from streamkit.state.entries import FlatEntries
 from streamkit.state.ranges import KeyRange
 from streamkit.topology import StoreSpec
@@ -48,10 +48,18 @@ class Fault:
     def __str__(self) -> str:
         """Return it as one line."""
         line = f"store {self.store.name}, {self.where}: {self.reason}"
-        if self.keys is None:
-            return line
-        end = "the end" if self.keys.end is None else shown_key(self.store, self.keys.end)
-        return f"{line}; keys from {shown_key(self.store, self.keys.begin)} up to {end}"
+        return line if self.keys is None else f"{line}; {_shown_range(self.store, self.keys)}"
+
+
+def _shown_range(store: StoreSpec, keys: KeyRange) -> str:
+    """Return a range of store keys as a person reads it: a bound that shuts out no key of the store is none."""
+    first, behind = store_range(store.index)
+    from_first, to_last = keys.begin <= first, keys.end is None or keys.end >= behind
+    if from_first and to_last:
+        return "all keys"
+    begin = "the first" if from_first else shown_key(store, keys.begin)
+    end = "to the last" if keys.end is None or to_last else f"up to {shown_key(store, keys.end)}"
+    return f"keys from {begin} {end}"
 
 
 def shown_key(store: StoreSpec, key: bytes) -> str:

@@ -283,7 +283,7 @@ def test_a_job_that_gives_something_else_is_named_with_its_keys(table: Ran) -> N
     readings.group_by("sensor", type=str, name="by_sensor", shards=3).count(name="counts").to("out")
     table.topology = compile_graph(changed.build())
     comparisons = replay(table)
-    with pytest.raises(DigestMismatchError, match=r"store counts, task 1_0: the replay has .*; keys from '"):
+    with pytest.raises(DigestMismatchError, match=r"store counts, task 1_0: the replay has .*; (all keys|keys from)"):
         check_equal(comparisons)
     assert nothing_is_left(table)
 
