@@ -374,7 +374,9 @@ class Opening:
             raise TaskCorruptedError(
                 f"the changelog of task {self._plan.task_id} is damaged: {error.primary}",
                 detail=error.detail,
-                hint=error.hint or "restore the file from a backup, or give the job a new name to start over",
+                # The hint of the log is for any file of it; what a changelog has can be computed again.
+                hint="streamkit replay JOB computes state and changelog anew from the inputs; otherwise restore the "
+                "file from a backup: nothing was changed",
             ) from error
         finally:
             fetcher.close()

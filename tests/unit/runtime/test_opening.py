@@ -185,6 +185,8 @@ def test_a_changelog_that_is_damaged_for_good_is_named_with_file_and_byte(machin
     with pytest.raises(TaskCorruptedError, match="is damaged") as caught:
         opened(machine, WatchedStores())
     assert "byte" in str(caught.value)
+    assert caught.value.hint.startswith("streamkit replay JOB computes state and changelog anew from the inputs; ")
+    assert "restore the file from a backup" in caught.value.hint
     assert isinstance(caught.value.__cause__, CorruptBatchError)
 
 
