@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from streamkit.broker import LAST_STABLE, Broker, CommittedOffset
+from streamkit.broker import LAST_STABLE, LATEST, Broker, CommittedOffset
 from streamkit.errors import StreamkitError
 from streamkit.records import TopicPartition
 from streamkit.runtime.comparing import Past, read_offset, unread_places
@@ -118,9 +118,14 @@ class _Watch:
         committed = self._committed()
         if not all(place in committed and _is_read(committed[place], end) for place, end in self._ends.items()):
             return False
-        repartitions = [repartition.topic for repartition in self._topology.repartitions]
-        places = [place for place in committed if place.topic in repartitions]
+        # Also those that nobody has committed anything of yet.
+        there = self._broker.admin.describe_topics()
+        shuffles = [shuffle.topic for shuffle in self._topology.repartitions if shuffle.topic in there]
+        places = [TopicPartition(topic, part) for topic in shuffles for part in range(there[topic].partition_count)]
         before = self._broker.admin.list_offsets(dict.fromkeys(places, LAST_STABLE))
+        # Offsets are there before the rows that were committed with them can be read.
+        if before != self._broker.admin.list_offsets(dict.fromkeys(places, LATEST)):
+            return False
         if unread_places(self._topology, self._broker):
             return False
         # A task between two shuffles may have written meanwhile, and one that was full may have let rows go.

@@ -1,5 +1,6 @@
 """A replay gives the state and the outputs that were there, whatever step it died before."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from streamkit import Job
 from streamkit.broker import EARLIEST, LATEST, OffsetSpec
 from streamkit.broker.protocols import Member
 from streamkit.errors import ConfigError, DigestMismatchError
-from streamkit.records import TopicPartition
+from streamkit.records import EncodedRecords, TopicPartition
 from streamkit.runtime import RunOptions
-from streamkit.runtime.comparing import Comparison, check_equal
+from streamkit.runtime.comparing import Comparison, check_equal, unread_places
 from streamkit.runtime.replay import REPLAY_STEPS, Replay, ReplayEnvironment, emptied_topics
+from streamkit.runtime.replaying import _Watch
 from streamkit.runtime.restore import Restorer
 from streamkit.runtime.verify import Verification
 from streamkit.seams import SystemClock, SystemFileSystem
@@ -339,3 +341,23 @@ def test_what_is_emptied_is_said_beforehand(table: Ran) -> None:
         "table-by_sensor-repartition",
         "table-counts-changelog",
     ]
+
+
+def test_rows_that_are_not_committed_yet_keep_a_replay_going(tmp_path: Path) -> None:
+    job = ran(tmp_path, "table", bounded=False)
+    (shuffle,) = [repartition.topic for repartition in job.topology.repartitions]
+    watch = _Watch(job.topology, job.broker, read_to(job), threading.Event(), SystemClock())
+    assert watch._drained()
+    producer = job.broker.producer("writer")
+    producer.begin()
+    row = EncodedRecords.to_append(timestamps_ms=[0], keys=[b"row"], values=[b"row"])
+    producer.send(TopicPartition(shuffle, 0), row)
+    # On disk as it is when it was decided that the transaction is committed, and its markers are not written yet.
+    behind = job.broker.producer()
+    behind.send(TopicPartition(shuffle, 0), row)
+    behind.flush()
+    assert not unread_places(job.topology, job.broker)
+    assert not watch._drained()
+    behind.close()
+    producer.close()
+    job.broker.close()
