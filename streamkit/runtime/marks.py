@@ -21,7 +21,7 @@ from streamkit.broker import EARLIEST, LAST_STABLE, Broker, CommittedOffset, Pro
 from streamkit.errors import CommitFailedError, ProducerFencedError, TopologyError
 from streamkit.records import NEVER_MS, TopicPartition
 from streamkit.runtime.commit import Observe
-from streamkit.runtime.new_shuffles import ShufflesOfRun, input_topics, never_written
+from streamkit.runtime.new_shuffles import ShufflesOfRun, never_written
 from streamkit.runtime.options import RunOptions
 from streamkit.runtime.position import Note, Run, RunMark
 from streamkit.runtime.task_plan import transactional_id
@@ -332,7 +332,7 @@ def _all_ended(
     return all(
         _ended(topic, partition, notes, run)
         for sub in topology.sub_topologies
-        for topic in input_topics(topology, sub)
+        for topic in topology.input_topics(sub)
         if topic not in new_topics
         for partition in range(counts[topic])
     )

@@ -10,10 +10,10 @@ from streamkit.broker import LATEST, Broker
 from streamkit.errors import TopologyError
 from streamkit.records import TopicPartition
 from streamkit.runtime.position import Note
-from streamkit.topology import Repartition, SubTopology, Topology
+from streamkit.topology import Repartition, Topology
 from streamkit.topology.left_behind import LEFT_HINT, left_behind, said_of
 
-__all__ = ["ShufflesOfRun", "check_stores_behind", "input_topics", "never_written"]
+__all__ = ["ShufflesOfRun", "check_stores_behind", "never_written"]
 
 
 def never_written(
@@ -162,13 +162,8 @@ class ShufflesOfRun:
         """Return what each upstream task reads."""
         tasks = []
         for index in shuffle.upstream:
-            topics = input_topics(self._topology, self._topology.sub_topologies[index])
+            topics = self._topology.input_topics(self._topology.sub_topologies[index])
             for partition in range(max(self._counts[topic] for topic in topics)):
                 here = [TopicPartition(topic, partition) for topic in topics if partition < self._counts[topic]]
                 tasks.append(here)
         return tasks
-
-
-def input_topics(topology: Topology, sub: SubTopology) -> list[str]:
-    """Return what the tasks of a sub-topology read: sources and shuffles."""
-    return [*sub.source_topics, *(topology.repartition(name).topic for name in sub.repartitions_in)]

@@ -395,8 +395,7 @@ OPENING_STEPS: Final[tuple[Callable[[Opening], None], ...]] = (*_OWNING_STEPS, *
 
 def input_places(plan: TaskPlan) -> list[TopicPartition]:
     """Return the partitions that a task reads: of its sources, and of its repartition topics."""
-    topics = [*plan.sub.source_topics, *(plan.topology.repartition(name).topic for name in plan.sub.repartitions_in)]
-    return [TopicPartition(topic, plan.partition) for topic in topics]
+    return [TopicPartition(topic, plan.partition) for topic in plan.topology.input_topics(plan.sub)]
 
 
 def _position_crc(broker: Broker, fetcher: Fetcher, place: TopicPartition, offset: int) -> int | None:

@@ -45,7 +45,7 @@ def list_shards(topology: Topology, broker: Broker) -> list[Shard]:
     inputs: dict[str, list[TopicPartition]] = {}
     counts = count_tasks(topology, topics)
     for sub in topology.sub_topologies:
-        reads = [*sub.source_topics, *(topology.repartition(name).topic for name in sub.repartitions_in)]
+        reads = topology.input_topics(sub)
         for partition in range(counts[sub.index]):
             inputs[task_id(sub.index, partition)] = [
                 TopicPartition(topic, partition)

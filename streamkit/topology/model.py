@@ -100,3 +100,7 @@ class Topology:
     def repartition(self, name: str) -> Repartition:
         """Return the shuffle made by the node `name`."""
         return next(repartition for repartition in self.repartitions if repartition.name == name)
+
+    def input_topics(self, sub: SubTopology) -> list[str]:
+        """Return what the tasks of a sub-topology read: sources, then shuffles."""
+        return [*sub.source_topics, *(self.repartition(name).topic for name in sub.repartitions_in)]
