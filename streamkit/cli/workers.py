@@ -161,7 +161,7 @@ class _Children:
             if code and not failed:
                 failed = code
                 if not self._asked:
-                    self._send(_STOP)
+                    self._stop()
         return failed
 
     def cut_short(self, *, bounded: bool) -> int:
@@ -196,10 +196,10 @@ class _Children:
                 self._handed_on[index] += 1
                 process.send_signal(_STOP)
 
-    def _send(self, number: int) -> None:
+    def _stop(self) -> None:
         for process in self._processes:
             if process.poll() is None:
-                process.send_signal(number)
+                process.send_signal(_STOP)
 
     def _listen(self, index: int, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None, "it was asked for"
