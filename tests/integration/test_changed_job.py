@@ -144,16 +144,21 @@ def test_a_new_shuffle_on_a_source_that_was_read_begins_with_what_comes(
     assert counted == [*(word.encode() for word in more), b"to"]
 
 
-def test_a_new_shuffle_in_a_bounded_run_that_is_half_over_is_refused(broker: Broker) -> None:
-    broker.admin.delete_topic(IN.topic)
-    broker.admin.create_topic(IN.topic, 2)
-    send(broker, "to", "be")
+def run_half(broker: Broker) -> None:
+    """Begin a bounded run that stops in the second partition, when the first has ended."""
     producer = broker.producer()
     stop = EncodedRecords.to_append(timestamps_ms=[0], keys=[None], values=[b"stop"])
     producer.send(TopicPartition(IN.topic, 1), stop)
     producer.close()
     with pytest.raises(Stop):
         run(broker, upper_job(), None)
+
+
+def test_a_new_shuffle_in_a_bounded_run_that_is_half_over_is_refused(broker: Broker) -> None:
+    broker.admin.delete_topic(IN.topic)
+    broker.admin.create_topic(IN.topic, 2)
+    send(broker, "to", "be")
+    run_half(broker)
     assert broker.group("edited").committed()[IN].offset == 2, "the first partition has ended"
     with pytest.raises(TopologyError, match="the shuffle 'new' is new") as caught:
         run(broker, upper_job("new"), None)
@@ -187,12 +192,7 @@ def test_a_shuffle_that_is_back_in_a_bounded_run_that_is_half_over_is_refused(br
     send(broker, "to")
     run(broker, upper_job("one"), None)
     send(broker, "be")
-    producer = broker.producer()
-    stop = EncodedRecords.to_append(timestamps_ms=[0], keys=[None], values=[b"stop"])
-    producer.send(TopicPartition(IN.topic, 1), stop)
-    producer.close()
-    with pytest.raises(Stop):
-        run(broker, upper_job(), None)
+    run_half(broker)
     with pytest.raises(TopologyError, match=r"the shuffle 'one' is back.* has ended without it for in-0"):
         run(broker, upper_job("one"), None)
 
