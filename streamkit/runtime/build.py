@@ -229,7 +229,7 @@ class _Builder:
 
     def _cut(self, name: str, out: Fan) -> Fan:
         """Return what hands on the rows of an input: one at a time where a node would see how batches are cut."""
-        if name not in self._row_by_row and not self._tables.meet_behind(name):
+        if name not in self._row_by_row:
             return out
         rows = RowByRow()
         out.add(rows)

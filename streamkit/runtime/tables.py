@@ -66,14 +66,6 @@ class Tables:
         self.add(node.name, join)
         return join
 
-    def meet_behind(self, name: str) -> bool:
-        """Whether a table and what looks it up both come from an input of the task."""
-        return any(
-            all(name in self._above(side) for side in node.inputs)
-            for node in map(self._graph.node, self._sub.nodes)
-            if isinstance(node, Join | TableJoin)
-        )
-
     def _values(self, node: Node) -> Serde:
         return value_serde(self._topology.plans[node.name].value_type)
 
@@ -83,6 +75,3 @@ class Tables:
             return self._lookups[table]
         node = self._graph.node(table)
         return StepLookup(self._lookup(node.inputs[0]), step_for(node, self._topology.plans[table], self._check))
-
-    def _above(self, name: str) -> set[str]:
-        return {name}.union(*(self._above(upstream) for upstream in self._graph.node(name).inputs))

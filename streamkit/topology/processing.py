@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from streamkit.errors import TopologyError
-from streamkit.graph import LogicalGraph, Node, Source, ToStream
+from streamkit.graph import Join, LogicalGraph, Node, Source, TableJoin, ToStream
 from streamkit.graph.nodes import Process, store_names
 from streamkit.topology.ordering import depends_on_order
 
@@ -48,7 +48,9 @@ def inputs_row_by_row(graph: LogicalGraph, whole: Collection[str]) -> frozenset[
     that a row reaches on two ways, would take all rows of the batch on the first way, then all on the second.
     """
     found: set[str] = set()
-    one_by_one = [node for node in graph.nodes if isinstance(node, Process) or depends_on_order(node)]
+    one_by_one = [
+        node for node in graph.nodes if isinstance(node, Process | Join | TableJoin) or depends_on_order(node)
+    ]
     one_by_one += [graph.node(name) for name in whole]
     users: list[Sequence[Node]] = [*store_users(graph).values(), *([node] for node in one_by_one)]
     for together in users:
