@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import orjson
 import pytest
+from sales_job import Row, priced, sales_job, shop_of
 from workers import read, running, send, until, worker
 
 from streamkit import Job
@@ -22,16 +23,6 @@ from streamkit.topology import compile_graph
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(40)]
 
-Row = dict[str, int]
-
-
-def shop_of(row: Row) -> str:
-    return str(row["shop"])
-
-
-def priced(row: Row, price: Row) -> Row:
-    return {**row, "price": price["price"]}
-
 
 class Visit(TypedDict):
     ts: int
@@ -40,15 +31,6 @@ class Visit(TypedDict):
 
 def stamped(visit: Visit, price: Row) -> Row:
     return {"ts": visit["ts"], "price": price["price"]}
-
-
-def sales_job() -> Job:
-    """Sales wait, behind their shuffle, for prices."""
-    job = Job("sales")
-    sales = job.stream("sales", key=str, value=Row, timestamp="ts")
-    prices = job.table("prices", key=str, value=Row, timestamp="ts")
-    sales.key_by(shop_of, shards=1, name="by_shop").join(prices, priced, name="priced").to("out")
-    return job
 
 
 def visits_job() -> Job:

@@ -5,29 +5,11 @@ import random
 import orjson
 import pytest
 from machine import Machine
+from sales_job import sales_job
 
-from streamkit import Job
 from streamkit.records import TopicPartition
 from streamkit.runtime.comparing import past_of, unread_places
 from streamkit.runtime.position import Note
-
-Row = dict[str, int]
-
-
-def shop_of(row: Row) -> str:
-    return str(row["shop"])
-
-
-def priced(row: Row, price: Row) -> Row:
-    return {**row, "price": price["price"]}
-
-
-def job() -> Job:
-    job = Job("waits")
-    sales = job.stream("sales", key=str, value=Row, timestamp="ts")
-    prices = job.table("prices", key=str, value=Row, timestamp="ts")
-    sales.key_by(shop_of, shards=1, name="by_shop").join(prices, priced, name="priced").to("out")
-    return job
 
 
 def send(machine: Machine, topic: str, stamps_ms: list[int]) -> None:
@@ -38,7 +20,7 @@ def send(machine: Machine, topic: str, stamps_ms: list[int]) -> None:
 @pytest.fixture
 def machine() -> Machine:
     """Return a machine that has read prices to 2, and sales to 12 in blocks of their own."""
-    machine, rng = Machine(job(), {"sales": 1, "prices": 1}), random.Random(5)
+    machine, rng = Machine(sales_job(), {"sales": 1, "prices": 1}), random.Random(5)
     send(machine, "prices", [1, 2])
     machine.open(bounded=False)
     machine.drain(rng)
@@ -50,8 +32,8 @@ def machine() -> Machine:
 
 
 def test_blocks_behind_a_waiting_row_are_committed_as_read(machine: Machine) -> None:
-    place = TopicPartition("waits-by_shop-repartition", 0)
-    committed = machine.broker.group("waits").committed()
+    place = TopicPartition("sales-by_shop-repartition", 0)
+    committed = machine.broker.group("sales").committed()
     assert committed[place].offset < machine.ends(place.topic)[0], "no row waits"
     assert Note.from_text(committed[place].metadata).read_offset > committed[place].offset
     assert unread_places(machine.topology, machine.broker) == []
@@ -65,4 +47,4 @@ def test_rows_that_waited_are_handed_on_once_in_the_run_after(machine: Machine) 
     send(machine, "prices", [20])
     machine.run(random.Random(6), bounded=False)
     assert [orjson.loads(value or b"")["ts"] for _, value, _ in machine.read("out")] == [10, 11, 12]
-    assert past_of(machine.topology, machine.broker, machine.broker.group("waits").committed()).obstacle == ""
+    assert past_of(machine.topology, machine.broker, machine.broker.group("sales").committed()).obstacle == ""
